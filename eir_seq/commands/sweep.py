@@ -10,7 +10,6 @@ from __future__ import annotations
 import datetime
 import fcntl
 import json
-import os
 import re
 import shlex
 import signal
@@ -24,6 +23,7 @@ from types import FrameType
 from typing import IO
 
 from eir_seq import plugins
+from eir_seq.cache.owners import is_leftover, temporary_name
 from eir_seq.commands.engines import Engine, Launch, Task
 from eir_seq.commands.engines.processes import Processes
 from eir_seq.errors import Fault, UserError
@@ -125,6 +125,9 @@ class Sweep:
             (self.folder / JOBS).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise cannot_write(self.folder, error, place) from None
+        for left in (*self.folder.glob(".*.tmp"), *(self.folder / JOBS).glob(".*.tmp")):
+            if is_leftover(left):  # of a process that was killed
+                left.unlink(missing_ok=True)
         if faults := [
             Fault(place, f"{path} is a link that leads out of the sweep's folder")
             for path in sorted((self.folder / JOBS).iterdir())
@@ -133,8 +136,6 @@ class Sweep:
             raise UserError(*faults)
 
     def _run(self, planned: list[Job]) -> list[Job]:
-        for left in (self.folder / JOBS).glob("*.partial-*"):  # by a process that was killed
-            left.unlink(missing_ok=True)
         jobs = {job.number: job for job in planned}
         waiting = [job for job in planned if job.status != "done"]
         if done := len(planned) - len(waiting):
@@ -220,7 +221,7 @@ class Sweep:
     def write(self, job: Job) -> Job:
         """Write the status of a job."""
         path = self.folder / JOBS / f"{job.number}.json"
-        partial = path.with_suffix(f".partial-{os.getpid()}")
+        partial = path.with_name(temporary_name(path.name))
         content = asdict(job) | {"overrides": redact_words(list(job.overrides))}
         with writing(path, partial):
             partial.write_text(json.dumps(redact(content), indent=2) + "\n", encoding="utf-8")

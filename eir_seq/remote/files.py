@@ -36,7 +36,7 @@ def matching(text: str, suffixes: Sequence[str], place: str) -> list[str]:
     Of a folder, those with one of `suffixes` (and ``.gz``) at any depth; hidden ones (``.`` or ``_``) are left out.
 
     Raises:
-        UserError: there is none, or it cannot be read.
+        UserError: there is none, it cannot be read, or one of them is a link to nothing, a pipe or the like.
     """
     if is_url(text):
         system, path = filesystem(text, place)
@@ -51,15 +51,17 @@ def matching(text: str, suffixes: Sequence[str], place: str) -> list[str]:
     else:
         root = os.path.abspath(os.path.expanduser(text))
         if _WILD.search(root) and not os.path.exists(root):
-            found = [name for name in glob.glob(root, recursive=True) if os.path.isfile(name)]
+            found = [name for name in glob.glob(root, recursive=True) if not os.path.isdir(name)]
         elif os.path.isdir(root):
-            found = [str(name) for name in Path(root).rglob("*") if name.is_file()]
+            found = [str(name) for name in Path(root).rglob("*") if not name.is_dir()]
         else:
             found = [root] if os.path.exists(root) else []
     single = len(found) == 1 and found[0].rstrip("/") == root.rstrip("/")
     kept = found if single else [name for name in found if _is_shard(name, root, suffixes)]
     if not found:
         raise UserError(Fault(place, f"{shown(text)}: there is no such file or folder"))
+    if not is_url(text) and (odd := [name for name in kept if not os.path.isfile(name)]):
+        raise UserError(*(Fault(place, f"{name} is not a file") for name in sorted(odd)))
     return sorted(kept)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -21,10 +22,11 @@ import torch.distributed as dist
 
 from eir_seq import plugins
 from eir_seq.config.schema import ExperimentConfig, TrainerConfig
-from eir_seq.errors import Fault, RunFailed, UserError
+from eir_seq.errors import EXIT_RUN_FAILED, Fault, RunFailed, UserError
 from eir_seq.machine import failure_of
 from eir_seq.training.lightning import ClusterEnvironment, SLURMEnvironment
 from eir_seq.training.ranks import Ranks
+from eir_seq.training.signals import Stopped
 
 LOCAL = "127.0.0.1"
 SLURM_PORT = 15_000
@@ -200,7 +202,7 @@ class Launch:
 
     @contextmanager
     def failures(self) -> Iterator[None]:
-        """Within, an error of an exchange becomes the failure of the process that has ended, if that was the cause."""
+        """Within, an error of an exchange becomes what ended another process, if that was the cause."""
         try:
             yield
         except Exception as error:
@@ -208,12 +210,12 @@ class Launch:
                 raise
             lost = isinstance(error, dist.DistError) or "onnection" in str(error) or "gloo" in str(error)
             if lost and (failure := self._failure()) is not None:
-                raise failure from error
+                raise failure from None if isinstance(failure, Stopped) else error
             if lost and failure_of(error) is None:
                 raise RunFailed("another process of this training has ended; the same command continues it") from error
             raise
 
-    def _failure(self) -> RunFailed | None:
+    def _failure(self) -> RunFailed | Stopped | None:
         """That of a process that has ended; waits a moment for it."""
         end = time.monotonic() + GRACE
         while self._processes and time.monotonic() < end:
@@ -229,8 +231,10 @@ class Launch:
             failure = next((found for process in self._processes if (found := process.failure()) is not None), None)
             if failure is not None:
                 if not self._done.wait(2 * GRACE):
+                    if isinstance(failure, Stopped):
+                        os._exit(128 + failure.signum)
                     print(failure, file=sys.stderr, flush=True)
-                    os._exit(3)
+                    os._exit(EXIT_RUN_FAILED)
                 return
 
 
@@ -252,11 +256,14 @@ class _Process:
             self._process.stdin.write(json.dumps(content).encode() + b"\n")
             self._process.stdin.flush()
 
-    def failure(self) -> RunFailed | None:
+    def failure(self) -> RunFailed | Stopped | None:
         """Why it has ended; None if it has not, or as it should."""
         code = self._process.poll()
         if not code:
             return None
+        number = -code if code < 0 else code - 128
+        if number in (signal.SIGTERM, signal.SIGINT):  # it stopped alone, before or after the steps
+            return Stopped(number)
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").strip().splitlines()
         if code == 3 and lines:

@@ -201,6 +201,7 @@ def draw_nothing() -> None:
 
 def import_all() -> None:
     """Import what a training run imports, once."""
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # as commands do, before they import torch
     import datasets  # noqa: F401
     import matplotlib.figure  # noqa: F401
     import torch

@@ -11,10 +11,11 @@ import pytest
 
 from tests.campaign.__main__ import SAMPLE, names
 
-SLOW = ("signals", "soak")
+SLOW = ("signals", "soak", "sweeps")
 """Parts of which one case takes a minute; `tests.training.test_kill` sends signals to forked runs."""
+NEEDS_TRACER = ("kills", "ranks", "sweeps")
 TRACED = (sys.platform, platform.machine()) == ("linux", "x86_64")
-"""Whether the tracer of `kills` knows the system calls."""
+"""Whether the tracer knows the system calls."""
 
 
 def test_every_part_has_a_sample() -> None:
@@ -23,12 +24,14 @@ def test_every_part_has_a_sample() -> None:
 
 def test_fast_parts() -> None:
     """In one process of its own, which imports the program once, computes nothing with torch and can fork."""
-    _run([part for part in names() if part not in SLOW and (part != "kills" or TRACED)])
+    _run([part for part in names() if part not in SLOW and (part not in NEEDS_TRACER or TRACED)])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", SLOW)
 def test_slow_part(part: str) -> None:
+    if part in NEEDS_TRACER and not TRACED:
+        pytest.skip("Linux on x86_64 only")
     _run([part])
 
 

@@ -12,8 +12,9 @@ import signal
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from tests.campaign.case import Started, start
 
@@ -55,6 +56,8 @@ class Operation:
     """Below the folder that is watched."""
     bytes: int = 0
     """How many a write has."""
+    processes: int = 1
+    """How many processes of the command there are."""
 
     def __str__(self) -> str:
         return f"{self.call} {self.path}"
@@ -64,12 +67,13 @@ class Operation:
 class Kill:
     """When to kill: before the operation `number` (counted from 0), or after `bytes` of it if it is a write.
 
-    `alone` kills the process of the operation; else its whole group and all that it has started die at once.
+    `whom`: all processes at once, the one of the operation, or the others, which then have not asked for anything.
     """
 
     number: int
     bytes: int | None = None
-    alone: bool = False
+    whom: Literal["all", "one", "others"] = "all"
+    signal: int = signal.SIGKILL
 
 
 @dataclass
@@ -81,6 +85,9 @@ class Traced:
     err: str = ""
     operations: list[Operation] = field(default_factory=list)
     killed: Operation | None = None
+    main: bool = False
+    """Whether the process of the command itself was among those that got the signal."""
+    timed_out: bool = False
     processes: set[int] = field(default_factory=set)
     """All processes and threads that there were."""
 
@@ -118,6 +125,7 @@ def traced(
         except TimeoutError:
             tracer.kill_all()
             tracer.run()
+            tracer.traced.timed_out = True
             tracer.traced.err = f"still running after {seconds:.0f} seconds"
     return tracer.traced
 
@@ -171,6 +179,7 @@ class _Tracer:
         registers = _registers(process)
         operation = None if registers is None else _operation(process, registers, self.folder)
         if operation is not None:
+            operation = replace(operation, processes=len(self._groups()))
             self.traced.operations.append(operation)
             kill, number = self.kill, len(self.traced.operations) - 1
             if kill is not None and kill.number == number:
@@ -187,11 +196,34 @@ class _Tracer:
         _ptrace(_CONT, process)
 
     def _end(self, process: int) -> None:
+        """Send the signal; who survives goes on."""
         assert self.kill is not None
-        if self.kill.alone:
-            os.kill(process, signal.SIGKILL)
-        else:
+        if self.kill.whom == "all":
+            self.traced.main = True
             self.kill_all()
+            return
+        own = _group(process)
+        victims = {own} if self.kill.whom == "one" else self._groups() - {own}
+        self.traced.main = self.started.process in victims
+        for victim in victims:
+            with suppress(ProcessLookupError):
+                os.kill(victim, self.kill.signal)
+        if own not in victims or self.kill.signal != signal.SIGKILL:
+            _ptrace(_CONT, process)
+
+    def _groups(self) -> set[int]:
+        """The processes that live; `living` has their threads as well."""
+        return {_group(thread) for thread in self.living} - {0}
+
+
+def _group(thread: int) -> int:
+    """The process of a thread; 0 if it has ended."""
+    try:
+        with open(f"/proc/{thread}/status") as file:
+            fields = dict(line.split(":", 1) for line in file)
+    except OSError:
+        return 0
+    return 0 if fields["State"].split()[0] in "ZX" else int(fields["Tgid"])
 
 
 def _operation(process: int, registers: list[int], folder: str) -> Operation | None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from eir_seq.cache.owners import temporary_name
 from eir_seq.commands import main, multirun
 from eir_seq.commands.sweep import Sweep, job_command, last_line
 from eir_seq.errors import UserError
@@ -86,7 +87,7 @@ def test_again_repeats_no_finished_job_and_may_have_more(tmp_path: Path, fake_jo
 
 def test_status_files_that_a_killed_sweep_left_are_removed(tmp_path: Path, fake_job: Path) -> None:
     (tmp_path / "jobs").mkdir()
-    left = tmp_path / "jobs" / "0.partial-1234"
+    left = tmp_path / "jobs" / temporary_name("0.json").replace(f"-{os.getpid()}-", "-4194305-")  # no such process
     left.write_text('{"number": ')
     _sweep(tmp_path, fake_job).run([["seed=4"]])
     assert not left.exists()

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from eir_seq.cache.owners import temporary_name
 from eir_seq.commands.engines import Engine, Launch, Task
 from eir_seq.commands.engines.remote import HIDDEN, Remote
 from eir_seq.config.engines import SlurmConfig
@@ -236,7 +237,7 @@ def _state(log: Path) -> Path:
 
 def _write_state(log: Path, code: int | None) -> None:
     path = _state(log)
-    partial = path.with_suffix(f".partial-{os.uname().nodename}-{os.getpid()}")
+    partial = path.with_name(temporary_name(path.name))
     partial.write_text(json.dumps({"node": os.uname().nodename, "exit_code": code}), encoding="utf-8")
     partial.replace(path)
 

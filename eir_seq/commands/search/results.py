@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from eir_seq.cache.owners import temporary_name
 from eir_seq.commands.search.objective import Objective
 from eir_seq.commands.search.study import Trial
 from eir_seq.config.sweep_settings import Direction
@@ -130,7 +130,7 @@ def _rounded(text: str, item: Dimension) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.partial-{os.uname().nodename}-{os.getpid()}")
+    partial = path.with_name(temporary_name(path.name))
     with writing(path, partial):
         partial.write_text(text, encoding="utf-8")
         partial.replace(path)

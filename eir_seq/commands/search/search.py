@@ -14,7 +14,7 @@ from eir_seq.commands.engines import Engine
 from eir_seq.commands.search.objective import Objective
 from eir_seq.commands.search.results import SWEEP, write_trials
 from eir_seq.commands.search.starts import starting_points
-from eir_seq.commands.search.study import Claim, Study
+from eir_seq.commands.search.study import JOURNAL, Claim, Study
 from eir_seq.commands.sweep import Sweep, job_command, say_redacted
 from eir_seq.config.overrides import normalized
 from eir_seq.config.schema import ExperimentConfig
@@ -127,7 +127,7 @@ class Search:
         """
         jobs = Sweep(self.folder, job_command)
         jobs.make_folder("sweep.dir")
-        if not (self.folder / SWEEP).is_file() and read_jobs(self.folder):
+        if not any((self.folder / name).is_file() for name in (SWEEP, JOURNAL)) and read_jobs(self.folder):
             message = f"{self.folder} holds the jobs of another sweep; name another folder"
             raise UserError(Fault("sweep.dir", message))
         return self.folder

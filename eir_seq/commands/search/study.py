@@ -28,6 +28,8 @@ from eir_seq.training.redaction import redact
 State = Literal["complete", "pruned", "failed", "timeout", "running"]
 SETTLE_SECONDS = 0.5
 """How long a worker that takes a trial over waits to see whether another one did so at the same time."""
+JOURNAL = "study.journal"
+"""The file of a study that is in no other storage."""
 _OWNER, _OUTCOME, _MESSAGE, _FOLDER = "owner", "outcome", "message", "run_dir"
 _SURPLUS, _SETTING = "surplus", "setting"
 _MISSED = 3
@@ -351,15 +353,15 @@ def open_storage(config: SweepConfig, folder: Path) -> Any:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", module=r"optuna\.")
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-    url = config.storage or f"journal://{folder.absolute() / 'study.journal'}"
+    url = config.storage or f"journal://{folder.absolute() / JOURNAL}"
     scheme, _, rest = url.partition("://")
     with _failures(config, UserError):
         if scheme == "journal":
-            from optuna.storages.journal import JournalFileBackend
+            from eir_seq.commands.search.journal import Journal
 
             path = Path(rest.removeprefix("/") if rest.startswith("//") else rest).expanduser().absolute()
             path.parent.mkdir(parents=True, exist_ok=True)
-            return optuna.storages.JournalStorage(JournalFileBackend(str(path)))
+            return optuna.storages.JournalStorage(Journal(path))
         if scheme == "sqlite" or scheme.partition("+")[0] == "postgresql":
             if scheme == "postgresql":  # SQLAlchemy's own choice of a driver differs between its versions
                 driver = next(filter(is_installed, ("psycopg2", "psycopg")), None)

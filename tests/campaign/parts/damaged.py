@@ -1,4 +1,4 @@
-"""Damaged files: of finished and interrupted runs, bundles, published models and data.
+"""Damaged files: of finished and interrupted runs, searches, bundles, published models and data.
 
 Each case damages one file of a project in one way, then predicts, compares, and trains or extends. Either the results
 are those of the undamaged project, or one line names the file.
@@ -13,20 +13,30 @@ import gzip
 import json
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from random import Random
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.feather
+import pyarrow.parquet
 import yaml
 
+from tests.campaign import damages
 from tests.campaign.case import Case, command
+from tests.campaign.damages import DAMAGES, Damage
+from tests.campaign.forked import Forked
+from tests.campaign.parts import sweeps
 from tests.campaign.projects import Outcome, different, lines, outcome, small, write_experiment
 
-TITLE = "damaged files of runs, bundles, published models and data"
+TITLE = "damaged files of runs, checkpoints in shards, searches, bundles, published models, data, and streamed data"
 WANTED = "the results of the undamaged files, or one line (exit code 2 or 3) that names the file"
 
 MOST_LINES = 30
@@ -35,96 +45,6 @@ EXTENDED = f"trainer.max_epochs={EPOCHS + 1}"
 FORMATS = ("csv", "tsv", "jsonl", "json", "csv.gz", "parquet", "arrow", "stream.arrow", "feather", "conll")
 NOT_RESULTS = ("log.txt", ".owner")
 """Files of a run on which nothing depends."""
-
-# ------------------------------------------------------------------------------------------------------------ damage
-
-
-def flip(path: Path, random: Random) -> None:
-    """One wrong bit."""
-    content = bytearray(path.read_bytes())
-    content[random.randrange(len(content))] ^= 1 << random.randrange(8)
-    path.write_bytes(content)
-
-
-def flip_many(path: Path, random: Random) -> None:
-    """Wrong bits in many places."""
-    for _ in range(20):
-        flip(path, random)
-
-
-def flip_digit(path: Path, random: Random) -> None:
-    """Another digit in the place of one, which leaves most formats well-formed."""
-    content = bytearray(path.read_bytes())
-    places = [place for place, byte in enumerate(content) if chr(byte).isdigit()] or [0]
-    content[random.choice(places)] ^= 1
-    path.write_bytes(content)
-
-
-def cut(path: Path, random: Random) -> None:
-    """The beginning alone."""
-    os.truncate(path, random.randrange(1, path.stat().st_size))
-
-
-def cut_one(path: Path, random: Random) -> None:
-    """All but the last byte."""
-    os.truncate(path, path.stat().st_size - 1)
-
-
-def empty(path: Path, random: Random) -> None:
-    """No bytes."""
-    os.truncate(path, 0)
-
-
-def remove(path: Path, random: Random) -> None:
-    """No file."""
-    path.unlink()
-
-
-def folder(path: Path, random: Random) -> None:
-    """A folder of that name."""
-    remove(path, random)
-    (path / "inside").mkdir(parents=True)
-
-
-def pipe(path: Path, random: Random) -> None:
-    """A named pipe."""
-    remove(path, random)
-    os.mkfifo(path)
-
-
-def link(path: Path, random: Random) -> None:
-    """A link to a device, to nothing or to itself."""
-    remove(path, random)
-    path.symlink_to(random.choice(["/dev/zero", "nothing-there", path.name]))
-
-
-def other(path: Path, random: Random) -> None:
-    """What another file holds."""
-    others = [found for found in path.parent.rglob("*") if found.is_file() and found.stat().st_size]
-    source = random.choice(sorted(others))
-    content = source.read_bytes() if source != path else b"some text\n" * 9
-    remove(path, random)
-    path.write_bytes(content)
-
-
-def zeros(path: Path, random: Random) -> None:
-    """A block of zeros, as after a crash of the machine."""
-    size = path.stat().st_size
-    start = random.randrange(size)
-    with path.open("r+b") as file:
-        file.seek(start)
-        file.write(bytes(min(512, size - start)))
-
-
-def append(path: Path, random: Random) -> None:
-    """More bytes behind the end."""
-    with path.open("ab") as file:
-        file.write(random.randbytes(random.randrange(1, 99)))
-
-
-DAMAGES: tuple[Callable[[Path, Random], None], ...] = (
-    flip, flip_digit, flip_many, cut, cut_one, empty, remove, folder, pipe, link, other, zeros, append,
-)  # fmt: skip
 
 # --------------------------------------------------------------------------------------------------------- templates
 
@@ -170,10 +90,6 @@ def published(project: Path) -> None:
 
 def tables(project: Path) -> list[str]:
     """The rows in every format."""
-    import pyarrow as pa
-    import pyarrow.feather
-    import pyarrow.parquet
-
     words = small(project, trainer={"max_epochs": 1, "accelerator": "cpu"})
     with (project / "train.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -196,7 +112,37 @@ def tables(project: Path) -> list[str]:
     return words
 
 
-def _run(words: Sequence[str], project: Path, prepare: Callable[[], object] | None = None, code: int = 0) -> None:
+def fork() -> None:
+    """In a command's process: the other processes of a training, and trials, are forks."""
+    subprocess.Popen = Forked  # type: ignore[misc]
+
+
+def sharded(project: Path) -> list[str]:
+    """Two processes that train in shards."""
+    return [*moods(project), "trainer.devices=2", "trainer.strategy=fsdp"]
+
+
+def searched(project: Path) -> list[str]:
+    """Two trials of a search."""
+    space = "optimizer.lr=tag(log,interval(1e-3,1e-1))"
+    return ["sweep", *moods(project), "trainer.max_epochs=1", space, "sweep.dir=search", "sweep.trials=2"]
+
+
+def streamed(suffix: str, project: Path) -> list[str]:
+    """Training rows in three files, which are read while the run trains."""
+    words = moods(project)
+    names, *rows = (project / "train.csv").read_text().splitlines(keepends=True)
+    (project / "shards").mkdir()
+    for number in range(3):
+        path = project / "shards" / f"{number}.csv"
+        path.write_text("".join([names, *rows[20 * number : 20 * number + 20]]))
+        if suffix == "parquet":
+            pyarrow.parquet.write_table(pyarrow.csv.read_csv(path), path.with_suffix(".parquet"))
+            path.unlink()
+    return [*words, "data.train=shards", "data.streaming=true", "data.shuffle_buffer=8"]
+
+
+def _run(words: Sequence[str], project: Path, prepare: Callable[[], object] = fork, code: int = 0) -> None:
     ended = command(words, project, prepare=prepare)
     assert ended.code == code, ended.err
 
@@ -205,6 +151,7 @@ def _dies_after(checkpoints: int) -> None:
     """End the process as by SIGKILL once so many checkpoints are written."""
     from eir_seq.training.checkpoints import CheckpointStore
 
+    fork()
     left, prune = [checkpoints], CheckpointStore.prune
 
     def counted(self: CheckpointStore, best_of: Any) -> None:
@@ -216,30 +163,40 @@ def _dies_after(checkpoints: int) -> None:
     CheckpointStore.prune = counted  # type: ignore[method-assign]
 
 
+MAKERS: dict[str, Callable[[Path], list[str]]] = {
+    "finished": moods, "masked": masked, "adapted": adapted, "published": adapted, "tables": tables, "sharded": sharded,
+    "search": searched,
+    "streamed csv": partial(streamed, "csv"), "streamed parquet": partial(streamed, "parquet"),
+}  # fmt: skip
+"""What writes the projects of each kind, all of which have finished a run but for two."""
+INTERRUPTED = "interrupted"
+
+
+def source_of(kind: str) -> str:
+    """The kind of the run that was interrupted or extended, or the kind itself."""
+    return "finished" if kind in (INTERRUPTED, "extended") else kind.removeprefix(f"{INTERRUPTED} ")
+
+
 @functools.cache
 def template(kind: str) -> tuple[Path, tuple[str, ...]]:
     """An undamaged project of a kind, and the words of its training command."""
     project = Path(tempfile.mkdtemp(prefix="campaign-template-")) / "project"
     atexit.register(shutil.rmtree, project.parent, ignore_errors=True)
     project.mkdir()
-    if kind == "interrupted":
-        words = moods(project)
+    words = MAKERS[source_of(kind)](project)
+    if kind.startswith(INTERRUPTED):
         _run(words, project, partial(_dies_after, 2), 9)
-        return project, tuple(words)
-    if kind == "published":
-        return project, tuple(adapted(project))
-    if kind == "tables":
-        return project, tuple(tables(project))
-    words = {"finished": moods, "masked": masked, "adapted": adapted}[kind](project)
-    _run(words, project)
+    elif kind == "search":
+        _run(words, project, search)
+    elif kind not in ("published", "tables"):
+        _run(words, project)
     return project, tuple(words)
 
 
 @functools.cache
 def wanted(kind: str) -> Outcome:
     """What the undamaged project comes to: ``extended`` is a finished one that goes on."""
-    source = "finished" if kind in ("interrupted", "extended") else kind
-    project, words = template(source)
+    project, words = template(source_of(kind))
     if kind != "extended":
         return everything(project / "run")
     with tempfile.TemporaryDirectory(prefix="campaign-extended-") as name:
@@ -290,12 +247,21 @@ def _hashes(place: Path) -> Outcome:
 def cases(seed: int, share: float) -> Sequence[Case]:
     """A few damages for every file of every project."""
     found: list[Case] = []
-    for kind, each in (("finished", 4), ("interrupted", 4), ("masked", 2), ("adapted", 2), ("published", 6)):
+    for kind, below_, each in (
+        ("finished", "run", 4), ("interrupted", "run", 4), ("masked", "run", 2), ("adapted", "run", 2),
+        ("published", "published", 6), ("interrupted sharded", "run/checkpoints", 4),
+        ("interrupted streamed csv", "shards", 6), ("interrupted streamed parquet", "shards", 6),
+    ):  # fmt: skip
         project, _ = template(kind)
-        below = project / ("published" if kind == "published" else "run")
+        below = project / below_
         for path in sorted(below.rglob("*")):
             if path.is_file() and path.stat().st_size and not _of_no_interest(kind, path.relative_to(below)):
                 found += _damages(kind, path.relative_to(project), each, seed)
+    if find_spec("optuna"):
+        project, _ = template("search")
+        for path in sorted((*project.glob("search/*"), *project.glob("search/jobs/*"))):
+            if path.is_file() and path.stat().st_size:
+                found += _damages("search", path.relative_to(project), 6, seed)
     for suffix in FORMATS:
         found += _damages("tables", Path(f"rows.{suffix}"), 6, seed)
     if share < 1:
@@ -310,20 +276,22 @@ def _of_no_interest(kind: str, name: Path) -> bool:
 
 def _damages(kind: str, name: Path, count: int, seed: int) -> list[Case]:
     random = Random(f"{seed} {kind} {name}")
-    run = damaged_table if kind == "tables" else damaged
+    run = {"tables": damaged_table, "search": damaged_search}.get(kind, damaged)
     return [
         Case(f"{kind}/{name}/{damage.__name__}", partial(run, kind, name, damage, random.random()))
         for damage in random.sample(DAMAGES, count)
     ]
 
 
-def damaged(kind: str, name: Path, damage: Callable[[Path, Random], None], number: float, folder: Path) -> str | None:
+def damaged(kind: str, name: Path, damage: Damage, number: float, folder: Path) -> str | None:
     """Damage a file of a project, and use what there is."""
     project, words = template(kind)
     shutil.copytree(project, folder, dirs_exist_ok=True, symlinks=True)
     random = Random(number)
     damage(folder / name, random)
     named = [name.name, *(part for part in name.parts[:-1] if part != "run")]
+    if name.parts[0] == "shards":
+        named += ["data.", "data: "]
     report = _content(folder / "run/report/index.html")
     if kind == "finished" and "checkpoints" not in name.parts:
         in_bundle = "bundle" in name.parts
@@ -331,13 +299,13 @@ def damaged(kind: str, name: Path, damage: Callable[[Path, Random], None], numbe
         if wrong is not None:
             return wrong
     extends = kind == "finished" and random.random() < 0.35
-    ended = command([*words, EXTENDED] if extends else words, folder)
+    ended = command([*words, EXTENDED] if extends else words, folder, prepare=fork, seconds=90)
     wrong = ended.fault([0, 2, 3])
     if wrong is None and ended.code:
         wrong = _told(ended.err, named)
     elif wrong is None and kind != "published":  # no hash says what published weights were
         wrong = different(everything(folder / "run"), wanted("extended" if extends else kind))
-        if wrong is None and name.name == "index.html" and not extends and damage is not remove:
+        if wrong is None and name.name == "index.html" and not extends and damage is not damages.remove:
             found = _content(folder / name)
             wrong = "the damaged report stays" if found == report != _content(project / name) else None
     return wrong
@@ -368,9 +336,7 @@ def _told(text: str, named: Sequence[str]) -> str | None:
     return None if any(word in text for word in named) else f"names none of {', '.join(named)}: {text[:300]}"
 
 
-def damaged_table(
-    kind: str, name: Path, damage: Callable[[Path, Random], None], number: float, folder: Path
-) -> str | None:
+def damaged_table(kind: str, name: Path, damage: Damage, number: float, folder: Path) -> str | None:
     """Damage a data file, and look through it; a row that has become another valid one is no fault of the program.
 
     What such rows are then lacking (two rows of each class, say) is told by the key of the config.
@@ -386,3 +352,40 @@ def damaged_table(
     ended = command(["check", *words, f"data.train={name}"], folder)
     wrong = ended.fault([0, 2])
     return _told(ended.err, [name.name, "data."]) if wrong is None and ended.code else wrong
+
+
+def damaged_search(kind: str, name: Path, damage: Damage, number: float, folder: Path) -> str | None:
+    """Damage a file of a search, and add a trial."""
+    project, words = template(kind)
+    shutil.copytree(project, folder, dirs_exist_ok=True, symlinks=True)
+    damage(folder / name, Random(number))
+    ended = command([*words, "sweep.trials=3"], folder, prepare=search, seconds=90)
+    wrong = ended.fault([0, 2, 3])
+    if wrong is None and ended.code:
+        return _told(ended.err, [name.name])
+    return wrong or different(trials_of(folder), trials_of(whole_search()))
+
+
+@functools.cache
+def whole_search() -> Path:
+    """A search whose files are as they were."""
+    project, words = template("search")
+    copy = Path(tempfile.mkdtemp(prefix="campaign-search-")) / "project"
+    atexit.register(shutil.rmtree, copy.parent, ignore_errors=True)
+    shutil.copytree(project, copy)
+    _run([*words, "sweep.trials=3"], copy, search)
+    return copy
+
+
+def trials_of(folder: Path) -> Outcome:
+    """What the trials of a search came to."""
+    found = {path.parent.name: outcome(path.parent) for path in sorted((folder / "search").glob("*/config.yaml"))}
+    flat = {f"{trial}/{name}": digest for trial, files in found.items() for name, digest in files.items()}
+    rows = list(csv.DictReader((folder / "search/trials.csv").open()))  # with the paths that the study holds
+    return {**flat, "trials.csv": json.dumps([{**row, "run_dir": ""} for row in rows])}
+
+
+def search() -> None:
+    """In the process of a search."""
+    fork()
+    sweeps.quick()

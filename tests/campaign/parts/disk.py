@@ -6,22 +6,26 @@ import functools
 import os
 import random
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tests.campaign import namespaces
 from tests.campaign.case import Case, Outcome, command, import_all
+from tests.campaign.forked import Forked
 from tests.campaign.projects import different, lines, outcome, small
 
-TITLE = "disk full at some moment, out of inodes, read-only"
+TITLE = "disk full at some moment, for one of two processes that train in shards, out of inodes, read-only"
 WANTED = "exit code 3 (read-only: 2), one line; with space again the same command ends with equal bits"
-MOMENTS, SIZES, INODES, CACHES, PREDICTIONS, SWEEPS = 32, 12, 6, 4, 8, 3
+MOMENTS, SIZES, INODES, CACHES, PREDICTIONS, SWEEPS, RANKS = 32, 12, 6, 4, 8, 3, 16
 PAGE = 4096
+TWO = ("trainer.devices=2", "trainer.strategy=fsdp")
 CHANGING = ("os.mkdir", "os.rename", "os.link", "os.truncate")
 
 
@@ -32,7 +36,7 @@ def cases(seed: int, share: float) -> Sequence[Case]:
         return []
     draw = random.Random(seed)
     found = [
-        Case(f"full-{number}", partial(_apart, partial(full, draw.random(), draw.choice((0, 0, 1, 3, 8)))))
+        Case(f"full-{number}", partial(_apart, partial(full, draw.random(), draw.choice((0, 0, 1, 3, 8)), (), 0)))
         for number in range(MOMENTS)
     ]
     found += [Case(f"size-{number}", partial(_apart, partial(sized, draw.random()))) for number in range(SIZES)]
@@ -45,12 +49,18 @@ def cases(seed: int, share: float) -> Sequence[Case]:
     found += [Case(f"compare-{number}", partial(_apart, partial(compare, number))) for number in range(2)]
     found += [Case(f"read-only-{what}", partial(_apart, partial(read_only, what))) for what in READ_ONLY]
     found += [Case(f"sweep-{number}", partial(_apart, partial(sweep, draw.random()))) for number in range(SWEEPS)]
+    found += [
+        Case(f"rank-{n % 2}-{n}", partial(_apart, partial(full, draw.random(), draw.choice((0, 0, 1)), TWO, n % 2)))
+        for n in range(RANKS)
+    ]
     return draw.sample(found, max(1, round(len(found) * share))) if share < 1 else found
 
 
-def _apart(check: Callable[[Path], str | None], folder: Path) -> str | None:
+def _apart(check: partial[str | None], folder: Path) -> str | None:
     import_all()
     _reference()
+    if TWO in check.args:
+        _reference(TWO)
     return namespaces.apart(lambda: check(folder))
 
 
@@ -64,9 +74,9 @@ class Moments:
     between two of these and meets what was done at the first.
     """
 
-    def __init__(self, folder: Path, last: int, act: Callable[[], object], count: Path | None = None) -> None:
-        self.folder, self.last, self.act, self.count = str(folder.absolute()), last, act, count
-        self.seen = 0
+    def __init__(self, folder: Path, last: int, act: Callable[[], object], rank: int = 0) -> None:
+        self.folder, self.last, self.act, self.rank = str(folder.absolute()), last, act, str(rank)
+        self.seen: dict[str, int] = {}
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open":
@@ -79,8 +89,9 @@ class Moments:
             return
         if not isinstance(path, str | os.PathLike) or not os.path.abspath(path).startswith(self.folder):
             return
-        self.seen += 1
-        if self.seen == self.last:
+        rank = os.environ.get("RANK", "0")  # of the process: the hook is inherited by those of other ranks
+        self.seen[rank] = self.seen.get(rank, 0) + 1
+        if rank == self.rank and self.seen[rank] == self.last:
             self.act()
 
     def install(self) -> None:
@@ -113,53 +124,63 @@ def _empty(disk: Path) -> None:
     shutil.rmtree(disk / "files", ignore_errors=True)
 
 
-def _at_moment(disk: Path, number: int, act: Callable[[], object]) -> Callable[[], None]:
+def _at_moment(disk: Path, number: int, act: Callable[[], object], rank: int = 0) -> Callable[[], None]:
     """What a child does before the command: its temporary files go to the disk, and `act` comes at a moment."""
 
     def prepare() -> None:
         (disk / "tmp").mkdir(exist_ok=True)
         os.environ["TMPDIR"], tempfile.tempdir = str(disk / "tmp"), None
-        Moments(disk, number, act).install()
+        _fork()
+        Moments(disk, number, act, rank).install()
 
     return prepare
+
+
+def _fork() -> None:
+    """In a command's process: the other processes of a training are forks."""
+    subprocess.Popen = Forked  # type: ignore[misc]
 
 
 # ------------------------------------------------------------------------------------------------------ the command
 
 
-@functools.cache
-def _reference() -> tuple[dict[str, str], int, int, Path]:
-    """Of a run that nothing disturbs: its outcome, the moments in it, the pages it takes, and its folder."""
-    folder = Path(tempfile.mkdtemp(prefix="campaign-disk-")) / "case"
-    folder.mkdir()
-    counted, peak = folder / "moments", folder / "pages"
-    found: dict[str, int] = {"pages": 0}
-    (folder / "disk").mkdir()
+@dataclass(frozen=True)
+class Reference:
+    """A run that nothing disturbs: what it left, the moments in it by rank, the pages it takes, and its folder."""
 
-    def note() -> None:
-        used = sum(-(-path.stat().st_size // PAGE) for path in (folder / "disk").rglob("*") if path.is_file())
-        found["pages"] = max(found["pages"], used)
+    outcome: dict[str, str]
+    moments: dict[int, int]
+    pages: int
+    folder: Path
+
+
+@functools.cache
+def _reference(more: tuple[str, ...] = ()) -> Reference:
+    folder = Path(tempfile.mkdtemp(prefix="campaign-disk-")) / "case"
+    disk, peak = folder / "disk", folder / "pages"
+    disk.mkdir(parents=True)
+    found: dict[str, int] = {"pages": 0}
 
     class Counting(Moments):
         def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
-            before = self.seen
+            before = dict(self.seen)
             super().__call__(event, arguments)
-            if self.seen > before:
-                note()
-                with open(os.open(counted, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "w") as file:
-                    file.write(str(self.seen))
-                peak.write_text(str(found["pages"]))
-
-    words = [*small(folder), "run.dir=disk/run", "data.cache_dir=disk/cache"]
+            if self.seen == before:
+                return
+            used = sum(-(-path.stat().st_size // PAGE) for path in disk.rglob("*") if path.is_file())
+            found["pages"] = max(found["pages"], used)
+            rank = os.environ.get("RANK", "0")
+            (folder / f"moments-{rank}").write_text(str(self.seen[rank]))
+            peak.write_text(str(found["pages"]))
 
     def prepare() -> None:
-        (folder / "disk" / "tmp").mkdir()
-        os.environ["TMPDIR"], tempfile.tempdir = str(folder / "disk" / "tmp"), None
-        Counting(folder / "disk", 0, lambda: None).install()
+        _at_moment(disk, 0, lambda: None)()
+        Counting(disk, 0, lambda: None).install()
 
-    ended = command(words, folder, prepare=prepare)
+    ended = command([*_project(folder), *more], folder, prepare=prepare)
     assert ended.code == 0, ended
-    return outcome(folder / "disk" / "run"), int(counted.read_text()), int(peak.read_text()), folder
+    moments = {int(path.name[-1]): int(path.read_text()) for path in folder.glob("moments-*")}
+    return Reference(outcome(disk / "run"), moments, int(peak.read_text()), folder)
 
 
 def _project(folder: Path) -> list[str]:
@@ -177,12 +198,12 @@ def _said(ended: Outcome, codes: Sequence[int]) -> str | None:
     return wrong
 
 
-def _ends_equal(words: Sequence[str], folder: Path, first: Outcome) -> str | None:
+def _ends_equal(words: Sequence[str], folder: Path, first: Outcome, more: tuple[str, ...] = ()) -> str | None:
     """Run the command again, where there is space, and compare with the reference."""
-    run = folder / "disk" / "run"
-    if first.code == 0 and (wrong := different(outcome(run), _reference()[0])) is not None:
+    run, wanted = folder / "disk" / "run", _reference(more).outcome
+    if first.code == 0 and (wrong := different(outcome(run), wanted)) is not None:
         return f"exit code 0, and {wrong}"
-    again = command(words, folder)
+    again = command(words, folder, prepare=_fork)
     if (wrong := again.fault([0])) is not None:
         return f"then, with space: {wrong} (first: {first.err.strip()[-200:]})"
     if again.err:
@@ -190,22 +211,22 @@ def _ends_equal(words: Sequence[str], folder: Path, first: Outcome) -> str | Non
     if not (run / "report" / "index.html").is_file():
         return "then, with space: no report"
     left = [path.relative_to(folder).as_posix() for path in (folder / "disk").rglob("*") if "partial" in path.name]
-    return f"left {left}" if left else different(outcome(run), _reference()[0])
+    return f"left {left}" if left else different(outcome(run), wanted)
 
 
-def full(moment: float, leave: int, folder: Path) -> str | None:
-    """The disk with the run folder, the cache and temporary files is full from some moment on."""
-    disk, number = folder / "disk", 1 + int(moment * _reference()[1])
+def full(moment: float, leave: int, more: tuple[str, ...], rank: int, folder: Path) -> str | None:
+    """The disk with the run folder, the cache and temporary files is full from some moment of a process on."""
+    disk, number = folder / "disk", 1 + int(moment * _reference(more).moments[rank])
     namespaces.small_disk(disk, "64m")
-    words = _project(folder)
-    ended = command(words, folder, prepare=_at_moment(disk, number, lambda: _fill(disk, leave)))
+    words = [*_project(folder), *more]
+    ended = command(words, folder, prepare=_at_moment(disk, number, lambda: _fill(disk, leave), rank), seconds=120)
     _empty(disk)
-    return _said(ended, [0, 3]) or _ends_equal(words, folder, ended)
+    return _said(ended, [0, 3]) or _ends_equal(words, folder, ended, more)
 
 
 def sized(share: float, folder: Path) -> str | None:
     """A disk that is too small, wherever that shows."""
-    disk, pages = folder / "disk", 1 + int(share * _reference()[2])
+    disk, pages = folder / "disk", 1 + int(share * _reference().pages)
     namespaces.small_disk(disk, str(pages * PAGE))
     words = _project(folder)
     ended = command(words, folder, prepare=_at_moment(disk, 0, lambda: None))
@@ -215,7 +236,7 @@ def sized(share: float, folder: Path) -> str | None:
 
 def inodes(moment: float, folder: Path) -> str | None:
     """From some moment on no file can be made."""
-    disk, number = folder / "disk", 1 + int(moment * _reference()[1])
+    disk, number = folder / "disk", 1 + int(moment * _reference().moments[0])
     namespaces.small_disk(disk, "64m", inodes=400)
     words = _project(folder)
     ended = command(words, folder, prepare=_at_moment(disk, number, lambda: _fill_inodes(disk)))
@@ -237,7 +258,7 @@ def predictions(moment: float, what: int, folder: Path) -> str | None:
     """Predictions of a finished run that find no space: by name, in the run folder, in temporary files."""
     disk = folder / "disk"
     namespaces.small_disk(disk, "64m")
-    shutil.copytree(_reference()[3], folder, dirs_exist_ok=True)
+    shutil.copytree(_reference().folder, folder, dirs_exist_ok=True)
     output = disk / ("out.csv" if what == 0 else "run/predictions/test.predicted.csv")
     words = ["predict", "run=disk/run", "data.test=test.csv", *([f"output={output}"] if what == 0 else [])]
     ended = command(words, folder, prepare=_at_moment(disk, 1 + int(moment * 6), lambda: _fill(disk, what)))
@@ -274,7 +295,7 @@ def compare(leave: int, folder: Path) -> str | None:
     """``runs compare`` finds no space for its tables."""
     disk = folder / "disk"
     namespaces.small_disk(disk, "64m")
-    shutil.copytree(_reference()[3], folder, dirs_exist_ok=True)
+    shutil.copytree(_reference().folder, folder, dirs_exist_ok=True)
     ended = command(["runs", "compare", "disk"], folder, prepare=_at_moment(disk, 1 + leave, lambda: _fill(disk, 0)))
     _empty(disk)
     return _said(ended, [3]) or command(["runs", "compare", "disk"], folder).fault([0])
@@ -282,7 +303,7 @@ def compare(leave: int, folder: Path) -> str | None:
 
 # --------------------------------------------------------------------------------------------------------- read-only
 
-READ_ONLY = ("run", "root", "cache", "home", "data", "output", "finished", "sweep", "compare")
+READ_ONLY = ("run", "ranks", "root", "cache", "home", "data", "output", "finished", "sweep", "compare")
 
 
 def read_only(what: str, folder: Path) -> str | None:
@@ -292,11 +313,11 @@ def read_only(what: str, folder: Path) -> str | None:
     words = [*small(folder), "run.dir=run"]
     wanted, home = 2, folder
     if what in ("output", "finished", "compare"):
-        shutil.copytree(_reference()[3], folder, dirs_exist_ok=True)
+        shutil.copytree(_reference().folder, folder, dirs_exist_ok=True)
         words = ["predict", "run=disk/run", "data.test=test.csv"]
     match what:
-        case "run":
-            words[-1] = "run.dir=disk/run"
+        case "run" | "ranks":
+            words[-1:] = ["run.dir=disk/run", *(TWO if what == "ranks" else ())]
         case "root":
             words[-1:] = ["run.dir=null", "run.root=disk"]
         case "cache":

@@ -15,7 +15,7 @@ from pathlib import Path
 from random import Random
 
 from tests.campaign.case import Case
-from tests.campaign.parts.kills import COMMAND, different, left, project, ran, run
+from tests.campaign.killing import COMMAND, different, left, project, ran, run
 
 TITLE = (
     "SIGKILL (60), SIGTERM (15) and SIGINT (15) at random times, to the process or its group, 0 and 2 loader workers"
