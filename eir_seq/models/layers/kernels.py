@@ -70,6 +70,11 @@ class Kernels:
         """The least of all, infinite if oneDNN is never taken."""
         return min((size for sizes in self.least.values() for size in sizes if size is not None), default=float("inf"))
 
+    @property
+    def never_onednn(self) -> bool:
+        """Whether no product takes it."""
+        return self.smallest == float("inf")
+
     def takes_onednn(self, layout: str, multiplications: int, columns: int) -> bool:
         """Whether a product of this size does, whose result has so many columns."""
         least = self.least.get(layout, (None, None))[columns < NARROW]

@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from eir_seq.models.generation.decode.copies import Copies
-from eir_seq.models.layers.linear import Linear, onednn_is_faster
+from eir_seq.models.layers.kernels import kernels
+from eir_seq.models.layers.linear import Linear, linear
 
 FEWEST_ROWS, MOST_ROWS = 4, 128
 """Rows between which a transposed weight is faster, where MKL is fast; where it is slow, also for fewer rows."""
@@ -72,7 +73,7 @@ class Joined:
             pairs = zip(weights, biases, strict=True)
             self._bias = torch.cat([weight.new_zeros(len(weight)) if bias is None else bias for weight, bias in pairs])
         copied = sum(weight.numel() * weight.element_size() for weight in weights)
-        gains = self.few.transposes and (1 if onednn_is_faster() else FEWEST_ROWS) <= rows <= MOST_ROWS
+        gains = self.few.transposes and (FEWEST_ROWS if kernels().never_onednn else 1) <= rows <= MOST_ROWS
         if gains and self._by_column is None and self.few.copies(copied):
             joined = weights[0] if len(weights) == 1 else torch.cat(weights)
             self._by_column = joined.t().contiguous().t()
@@ -93,7 +94,7 @@ class LightLinear(Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) -> (..., out)."""
-        return self.product(x) if self.few.began else self._product(x)
+        return self.product(x) if self.few.began else linear(x, self.weight, self.bias)
 
 
 def light_linear(layer: Linear, copies: Copies, few: Few) -> LightLinear | None:
