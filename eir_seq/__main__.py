@@ -11,11 +11,19 @@ from collections.abc import Mapping
 
 TRACKER_THREAD = "tracker "
 """How the names of threads of trackers begin (`eir_seq.training.trackers.background`)."""
-TUNABLES = {"glibc.malloc.tcache_count": "0"}
+TUNABLES = {
+    "glibc.malloc.tcache_count": "0",
+    "glibc.malloc.mmap_threshold": str(2**25),
+    "glibc.malloc.trim_threshold": str(2**30),
+}
 """How glibc manages memory while a command runs.
 
 By default each thread keeps small freed blocks for itself, wherever they lie. What a step leaves of these in the region
 of its activations cuts it up, large blocks no longer fit, and the heap grows. Without them freed neighbours merge.
+
+And by default the free end of the heap goes back to the system when a step frees its activations; the next step gets it
+back page by page, filled with zeros. Up to trim_threshold bytes now stay. Setting it fixes mmap_threshold, the size from
+which on a block is mapped on its own; glibc would raise that to the same 32 MiB as blocks are freed.
 """
 
 
