@@ -195,6 +195,17 @@ def test_operations_of_products() -> None:
     assert models.flops(model, [12, 12], setting) == 2 * (products + pooler)
 
 
+def test_operations_of_experts() -> None:
+    """Each token goes through two experts where a dense block is one of the same size, and through a router."""
+    setting = Setting(SMALL, Texts((12,), 1), {"num_key_value_heads": 1})
+    dense, _ = pair("llama", setting)
+    sparse, _ = pair("mixtral", setting)
+    width, length, experts = 16, 12, 8
+    per_token = 3 * 2 * width * 4 * width
+    gate = 2 * width * experts
+    assert models.flops(sparse, [12], setting) - models.flops(dense, [12], setting) == length * (per_token + gate)
+
+
 def test_peak_of_tensors() -> None:
     def call() -> None:
         first = torch.ones(1000)

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
+import eir_seq.models.layers.moe.experts  # noqa: F401  (its operations)
 from eir_seq.models.layers.kernels import onednn, onednn_is_available
 
 Step = Callable[[Any], object]
@@ -106,8 +107,13 @@ def _linear(x: Any, weight: Any, *_: Any, **__: Any) -> int:
     return int(2 * rows * weight[0] * weight[1])
 
 
+def _grouped(x: Any, weight: Any, *_: Any, **__: Any) -> int:
+    return int(2 * x[0] * weight[1] * weight[2])
+
+
 _FORMULAS: dict[Any, Callable[..., int]] = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention}
-"""Operations of CPUs that torch's counter does not know, from the shapes of their arguments."""
+"""Operations that torch's counter does not know, from the shapes of their arguments."""
+_FORMULAS[torch.ops.eir_seq.grouped_linear] = _grouped
 if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
     _FORMULAS[torch.ops.mkldnn._linear_pointwise] = _linear
 
