@@ -11,6 +11,9 @@ from typing import Any, overload
 import numpy as np
 import pyarrow as pa
 
+SHARED = 1000
+"""Distinct texts of a column up to which equal ones share their memory."""
+
 
 class Texts(Sequence[str]):
     """A column of texts, which become Python strings when they are asked for.
@@ -116,8 +119,7 @@ class Rows:
     def __getitem__(self, key: str | slice | int) -> list[Any] | dict[str, list[Any]] | dict[str, Any]:
         """A column by its name, rows by a slice (as columns), or one row by its position, as Python values."""
         if isinstance(key, str):
-            values: list[Any] = self.table.column(key).to_pylist()
-            return values
+            return _values(self.table.column(key))
         if isinstance(key, slice):
             part = self.select(range(*key.indices(self.num_rows)))
             return {name: part[name] for name in self.column_names}
@@ -126,3 +128,16 @@ class Rows:
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return (self[row] for row in range(self.num_rows))
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    """Python values; of a column of few texts, such as classes, equal ones are the same object."""
+    if not pa.types.is_string(column.type):
+        values: list[Any] = column.to_pylist()
+        return values
+    found: list[Any] = []
+    known: dict[Any, Any] = {}
+    for chunk in column.chunks:
+        texts = chunk.to_pylist()
+        found += [known.setdefault(text, text) for text in texts] if len(known) <= SHARED else texts
+    return found

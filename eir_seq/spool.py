@@ -110,6 +110,7 @@ class Spool:
             pages = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
             _PAGES.add(pages)
             self._tables.append(pa.ipc.open_stream(pa.py_buffer(pages)).read_all())
+            pa.default_memory_pool().release_unused()  # what the batches took
         self._file = self._writer = None
 
 

@@ -311,9 +311,7 @@ def _check_ids(ids: pa.ChunkedArray, raw: RawTable, column: str, faults: FaultLo
     for row, reason in faulty_texts(ids):
         if "NUL" not in reason:
             faults.add("missing ids", raw.place(row), f"the id ({column!r}) is missing")
-    if pc.count_distinct(ids, mode="all").as_py() == len(ids):
-        return
-    found = pc.value_counts(ids)
+    found = pc.value_counts(_maybe_repeated(ids))
     found = found.filter(pc.greater(found.field("counts"), 1)).to_pylist()
     repeated = {item["values"]: item["counts"] for item in found if item["values"]}
     if repeated:
@@ -322,3 +320,14 @@ def _check_ids(ids: pa.ChunkedArray, raw: RawTable, column: str, faults: FaultLo
             ", ..." if len(repeated) > 3 else ""
         )
         faults.add("repeated ids", "data.id", message)
+
+
+def _maybe_repeated(ids: pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """The ids that may be there more than once, in order, by hashes of 64 bits: a table of all ids would be large."""
+    hashes, start = np.empty(len(ids), np.int64), 0
+    for chunk in ids.chunks:
+        hashes[start : start + len(chunk)] = [*map(hash, chunk.to_pylist())]
+        start += len(chunk)
+    ordered = np.sort(hashes)
+    repeated = ordered[1:][ordered[1:] == ordered[:-1]]
+    return ids.filter(pa.array(np.isin(hashes, repeated))) if len(repeated) else ids[:0]

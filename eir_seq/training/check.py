@@ -29,6 +29,8 @@ from eir_seq.training.ranks import Ranks
 
 MEASURED = (0.0, 0.5, 0.85, 1.0)
 """Batches whose steps are timed, as shares of all batches in order of their cost."""
+PRODUCT = 512
+"""Rows and columns of the matrices that are multiplied to compare precisions."""
 SHOWN = 10
 """Items of a list that are printed."""
 
@@ -70,6 +72,8 @@ class CheckResult:
     processes: int
     """That share each batch; steps and memory are those of one of them."""
     warnings: tuple[str, ...]
+    precision: str | None = None
+    """What is to be said of `trainer.precision`, if float32 is faster here."""
 
     def __str__(self) -> str:
         folds = f"{self.folds} folds of " if self.folds > 1 else ""
@@ -103,6 +107,7 @@ class CheckResult:
                 f"about {duration(self.run_seconds)} at {self.step_seconds * 1000:.0f} ms a step, "
                 f"an estimate from {self.timed_steps} steps",
             ),
+            *([_line("precision", self.precision)] if self.precision else []),
             "all is well" + (" but for the warnings above" if self.warnings else ""),
         ]
         return "\n".join(lines)
@@ -175,6 +180,7 @@ def check(config: ExperimentConfig) -> CheckResult:
         kernels=describe_kernels(device),
         processes=processes,
         warnings=(*parts.splits.warnings, *parts.data.warnings),
+        precision=slow_precision(str(config.trainer.precision), device),
     )
 
 
@@ -243,6 +249,28 @@ def _evaluations(config: ExperimentConfig, parts: Parts, steps: int) -> float:
     settings = config.trainer
     epochs = steps / -(-parts.data.batches_per_epoch // settings.accumulate)
     return 1 + (epochs if settings.validate_every is None else steps / settings.validate_every)
+
+
+def slow_precision(precision: str, device: torch.device) -> str | None:
+    """What is to be said where this processor multiplies bfloat16 more slowly than float32.
+
+    Some have AVX-512 instructions for it that do half as much per cycle. Most of the time of a model is in products.
+    """
+    if precision != "bf16-mixed" or device.type != "cpu":
+        return None
+    seconds = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        factor = torch.ones(PRODUCT, PRODUCT, dtype=dtype)
+        times = []
+        for _ in range(5):
+            start = time.perf_counter()
+            factor @ factor
+            times.append(time.perf_counter() - start)
+        seconds[dtype] = min(times)
+    ratio = seconds[torch.float32] / seconds[torch.bfloat16]
+    if ratio > 1:
+        return None
+    return f"bfloat16 products are {ratio:.1f} times as fast as float32 here; trainer.precision=32 is faster"
 
 
 def _peak_resident() -> int:

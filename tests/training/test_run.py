@@ -5,6 +5,7 @@ import errno
 import io
 import json
 import os
+import re
 import signal
 import stat
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from eir_seq.inference.report import write_report
 from eir_seq.training import follow
 from eir_seq.training import run as run_module
 from eir_seq.training.bundle import read_bundle
-from eir_seq.training.check import check
+from eir_seq.training.check import check, slow_precision
 from eir_seq.training.console import Console
 from eir_seq.training.evaluation import evaluate
 from eir_seq.training.loop import RunLoop
@@ -370,7 +371,20 @@ class TestCheck:
         assert found.memory_bytes >= 4 * 4 * found.parameters["total"]  # weights, gradients, two moments
         text = str(found)
         assert "12 steps, 6 batches per epoch" in text
+        assert re.search(r"time +about .* ms a step, an estimate from 4 steps", text)
+        assert "precision" not in text
         assert text.endswith("all is well")
+
+    @pytest.mark.parametrize(("seconds", "said"), [((1.0, 2.0), "0.5 times as fast"), ((2.0, 1.0), None)])
+    def test_it_says_where_bfloat16_is_slower(
+        self, seconds: tuple[float, float], said: str | None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        times = iter([value for each in seconds for _ in range(5) for value in (0.0, each)])
+        monkeypatch.setattr("eir_seq.training.check.time.perf_counter", lambda: next(times))
+        found = slow_precision("bf16-mixed", torch.device("cpu"))
+        assert found is None if said is None else found is not None and said in found
+        assert slow_precision("32", torch.device("cpu")) is None
+        assert slow_precision("bf16-mixed", torch.device("cuda")) is None
 
     def test_it_leaves_no_run(self, tmp_path: Path) -> None:
         check(table_experiment(tmp_path))
