@@ -188,7 +188,7 @@ def test_adapters(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     found, expected = texts(model, max_new_tokens=1), plainly(model, monkeypatch, max_new_tokens=1)
     assert found.scores is not None
     assert expected.scores is not None
-    exact = {"rtol": 0, "atol": 0} if dtype is torch.bfloat16 else {}
+    exact: dict[str, Any] = {"rtol": 0, "atol": 0} if dtype is torch.bfloat16 else {}
     torch.testing.assert_close(found.scores[0], expected.scores[0], **exact)
     if dtype is torch.float32:
         found, expected = texts(model), plainly(model, monkeypatch)
