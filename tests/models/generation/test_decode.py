@@ -261,6 +261,12 @@ def test_highest_sums(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.equal(places, expected.indices)
 
 
+def test_equal_sums_come_in_the_order_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores, before = torch.randint(0, 9, (2, 4, 2000)).float(), torch.zeros(2, 4)
+    monkeypatch.setattr("eir_seq.models.generation.beams.MANY", 0)
+    assert torch.equal(highest(scores, before, 8)[1], scores.flatten(1).topk(8).indices)
+
+
 def test_most_likely() -> None:
     scores = torch.tensor([[1.0, 3.0, 3.0], [-torch.inf, -torch.inf, -torch.inf], [0.0, torch.nan, 5.0]])
     assert most_likely(scores).tolist() == scores.argmax(-1, keepdim=True).tolist() == [[1], [0], [1]]
