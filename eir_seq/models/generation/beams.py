@@ -93,7 +93,7 @@ class Group:
         spelled = self.running.ids.gather(1, parents[..., None].expand(-1, -1, self.running.ids.shape[2]))
         ids = torch.cat((spelled, tokens[..., None]), -1)
         ends = stopping.of_tokens(tokens.flatten().tolist(), ids.flatten(0, 1))
-        if not any(ends) and not self.options.do_sample:
+        if not any(ends) and not self.options.do_sample and not _tied(best):
             return self._go_on(parents, ids, best)
         return self._decide(parents, ids, best, torch.tensor(ends, device=ids.device).view(batch, wanted))
 
@@ -152,10 +152,21 @@ def highest(scores: Tensor, before: Tensor, count: int) -> tuple[Tensor, Tensor]
     Returns:
         `count` sums, falling, and their places in (beams * vocabulary), (batch, count) each.
     """
+    if scores.device.type == "cpu" and scores.numel() >= MANY and count < scores.shape[2] // BLOCK:
+        sums, places = _highest_of_blocks(scores, before, count + 1)
+        if not _tied(sums):  # else the order is that of torch, as in the reference implementation
+            return sums[:, :count], places[:, :count]
+    sums, places = (scores + before[..., None]).flatten(1).topk(count)
+    return sums, places
+
+
+def _tied(falling: Tensor) -> bool:
+    return bool((falling[:, 1:] == falling[:, :-1]).any())
+
+
+def _highest_of_blocks(scores: Tensor, before: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """See `highest`."""
     size, count_of_blocks = scores.shape[2], -(-scores.shape[2] // BLOCK)
-    if scores.device.type != "cpu" or scores.numel() < MANY or count > count_of_blocks:
-        sums, places = (scores + before[..., None]).flatten(1).topk(count)
-        return sums, places
     whole = size // BLOCK * BLOCK
     maxima = scores[..., :whole].unflatten(2, (-1, BLOCK)).amax(-1)
     if whole < size:

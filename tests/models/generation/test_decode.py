@@ -188,7 +188,7 @@ def test_adapters(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     found, expected = texts(model, max_new_tokens=1), plainly(model, monkeypatch, max_new_tokens=1)
     assert found.scores is not None
     assert expected.scores is not None
-    exact = {"rtol": 0, "atol": 0} if dtype is torch.bfloat16 else {}
+    exact: dict[str, Any] = {"rtol": 0, "atol": 0} if dtype is torch.bfloat16 else {}
     torch.testing.assert_close(found.scores[0], expected.scores[0], **exact)
     if dtype is torch.float32:
         found, expected = texts(model), plainly(model, monkeypatch)
@@ -259,6 +259,12 @@ def test_highest_sums(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     sums, places = highest(scores, before, 8)
     assert torch.equal(sums, expected.values)
     assert torch.equal(places, expected.indices)
+
+
+def test_equal_sums_come_in_the_order_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores, before = torch.randint(0, 9, (2, 4, 2000)).float(), torch.zeros(2, 4)
+    monkeypatch.setattr("eir_seq.models.generation.beams.MANY", 0)
+    assert torch.equal(highest(scores, before, 8)[1], scores.flatten(1).topk(8).indices)
 
 
 def test_most_likely() -> None:
