@@ -36,7 +36,7 @@ from tests.campaign.case import Case, Part
 PAUSE = 20.0
 """Seconds between lines that tell how far a part is."""
 SAMPLE: dict[str, float] = {
-    "cache": 0.03, "damaged": 0.015, "disk": 0.04, "hostile": 0.01, "kills": 0.003, "limits": 0.03, "numbers": 0.02,
+    "cache": 0.03, "damaged": 0.006, "disk": 0.04, "hostile": 0.01, "kills": 0.003, "limits": 0.03, "numbers": 0.02,
     "options": 0.2, "ranks": 0.002, "signals": 0.01, "soak": 0.5, "sweeps": 0.01,
 }  # fmt: skip
 """The share of each part's cases that the tests run."""

@@ -62,4 +62,4 @@ def mount(folder: Path) -> None:
         return store, parts.netloc + parts.path
 
     urls.SCHEMES["s3"] = ("fsspec", "")
-    folders.filesystem = filesystem
+    folders.filesystem = filesystem  # type: ignore[attr-defined]

@@ -382,6 +382,9 @@ def test_a_study_of_another_search_is_refused(project: Path, capsys: pytest.Capt
     assert _run("sweep=both", "sweep.trials=1") == 0
     assert _run("sweep=both", "sweep.trials=2", "trainer.threads=1") == 0  # of the machine, not of the search
     assert len(_rows(project / "s")) == 2
+    (project / "s" / "sweep.json").unlink()  # the study says what it is
+    assert _run("sweep=both", "sweep.trials=2") == 0
+    assert (project / "s" / "sweep.json").is_file()
     capsys.readouterr()
     assert _run("sweep=both", "sweep.trials=3", "seed=5") == 2
     assert "is the name of another search in this storage" in capsys.readouterr().err

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,8 @@ from eir_seq.config.schema import TrainerConfig
 from eir_seq.config.validation import validate_experiment
 from eir_seq.errors import UserError
 from eir_seq.training.devices import device_count, pick_device
-from eir_seq.training.launch import place_of
+from eir_seq.training.launch import _Process, place_of
+from eir_seq.training.signals import Stopped
 from tests.training.driver import ROOT, driven
 from tests.training.ranks_driver import SCENARIOS
 from tests.training.table import table_experiment
@@ -83,6 +86,16 @@ class TestAll:
 
     def test_a_signal_to_one_process_stops_all_of_them_with_a_checkpoint(self, all_found: dict[str, Any]) -> None:
         assert all_found["accumulated, rank 1 terminated"]["codes"][0] == [143, 143]
+
+
+@pytest.mark.parametrize("code", [-signal.SIGTERM, 128 + signal.SIGTERM])
+def test_a_signal_that_stopped_another_process_stops_this_one(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes before that process could save, or after the last step."""
+    process: _Process = object.__new__(_Process)
+    monkeypatch.setattr(process, "_process", SimpleNamespace(poll=lambda: code), raising=False)
+    stopped = process.failure()
+    assert isinstance(stopped, Stopped)
+    assert stopped.code == 128 + signal.SIGTERM
 
 
 class TestPlace:

@@ -244,34 +244,35 @@ def _hashes(place: Path) -> Outcome:
 # ------------------------------------------------------------------------------------------------------------- cases
 
 
+FOR_OTHERS = ("run/pretrained/**/*", "run/adapters/**/*")
+FILES = {
+    "finished": (("run/**/*",), 4), "interrupted": (("run/**/*",), 4),
+    "masked": (FOR_OTHERS, 2), "adapted": (FOR_OTHERS, 2),
+    "published": (("published/**/*",), 6), "interrupted sharded": (("run/checkpoints/**/*",), 4),
+    "interrupted streamed csv": (("shards/*",), 6), "interrupted streamed parquet": (("shards/*",), 6),
+    "search": (("search/*", "search/jobs/*"), 6), "tables": (tuple(f"rows.{suffix}" for suffix in FORMATS), 6),
+}  # fmt: skip
+"""By kind of project, the files that are damaged, each in so many ways."""
+SMALL = 0.1
+"""A share that is taken of three kinds of projects, as each has to be made first."""
+
+
 def cases(seed: int, share: float) -> Sequence[Case]:
     """A few damages for every file of every project."""
+    kinds = [kind for kind in FILES if kind != "search" or find_spec("optuna")]
+    if share < SMALL:
+        kinds, share = Random(seed).sample(kinds, 3), share * len(kinds) / 3
     found: list[Case] = []
-    for kind, below_, each in (
-        ("finished", "run", 4), ("interrupted", "run", 4), ("masked", "run", 2), ("adapted", "run", 2),
-        ("published", "published", 6), ("interrupted sharded", "run/checkpoints", 4),
-        ("interrupted streamed csv", "shards", 6), ("interrupted streamed parquet", "shards", 6),
-    ):  # fmt: skip
+    for kind in kinds:
         project, _ = template(kind)
-        below = project / below_
-        for path in sorted(below.rglob("*")):
-            if path.is_file() and path.stat().st_size and not _of_no_interest(kind, path.relative_to(below)):
-                found += _damages(kind, path.relative_to(project), each, seed)
-    if find_spec("optuna"):
-        project, _ = template("search")
-        for path in sorted((*project.glob("search/*"), *project.glob("search/jobs/*"))):
+        patterns, count = FILES[kind]
+        paths = sorted(path for pattern in patterns for path in project.glob(pattern))
+        for path in paths:
             if path.is_file() and path.stat().st_size:
-                found += _damages("search", path.relative_to(project), 6, seed)
-    for suffix in FORMATS:
-        found += _damages("tables", Path(f"rows.{suffix}"), 6, seed)
+                found += _damages(kind, path.relative_to(project), count, seed)
     if share < 1:
         found = Random(seed).sample(found, max(1, round(len(found) * share)))
     return found
-
-
-def _of_no_interest(kind: str, name: Path) -> bool:
-    """What the other templates cover."""
-    return kind in ("masked", "adapted") and name.parts[0] not in ("pretrained", "adapters")
 
 
 def _damages(kind: str, name: Path, count: int, seed: int) -> list[Case]:

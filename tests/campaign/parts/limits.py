@@ -28,7 +28,7 @@ def cases(seed: int, share: float) -> Sequence[Case]:
         for most in (12, 16, 20, 24, 32, 48, 64, 100)
         for workers in (0, 2, 8)
     ]
-    found += [Case(f"full output of {' '.join(words[:1])}", partial(full_output, words)) for words in PRINTING]
+    found += [Case(f"full output of {' '.join(words)}", partial(full_output, words)) for words in PRINTING]
     if os.getuid() == 0 and not _readable_by_all():
         print(
             "limits: other users cannot read this installation of Python; limits of processes are not tried", flush=True

@@ -37,8 +37,8 @@ def quick(_: Path | None = None) -> None:
 
 
 SCENARIOS = (
-    Scenario("sweep", SWEEP, each=4, always=("sweep/jobs/", "sweep/sweep"), within=6, one=20),
-    Scenario("search", SEARCH, each=8, always=("search/jobs/", "search/study", "search/trials", "search/sweep"),
+    Scenario("sweep", SWEEP, within=6, one=20),
+    Scenario("search", SEARCH, each=4, always=("search/jobs/", "search/study", "search/trials", "search/sweep"),
              within=30, one=40, prepare=quick),
 )  # fmt: skip
 

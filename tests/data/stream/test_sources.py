@@ -234,3 +234,12 @@ def test_files_of_several_formats_and_none(tmp_path: Path) -> None:
     (folder / "_SUCCESS").write_text("")
     with pytest.raises(UserError, match=r"holds files of several formats \('\S+a.csv' and '\S+b.jsonl'\)"):
         load_splits(streamed(folder, tmp_path))
+
+
+def test_what_is_no_file_among_shards_is_named(tmp_path: Path) -> None:
+    """Its rows would be missing in silence."""
+    write_shards(tmp_path / "shards", 40, 2)
+    (tmp_path / "shards" / "9.parquet").symlink_to("nothing-there")
+    for train in (tmp_path / "shards", f"{tmp_path}/shards/*.parquet"):
+        with pytest.raises(UserError, match=r"9\.parquet is not a file"):
+            load_splits(streamed(train, tmp_path))
