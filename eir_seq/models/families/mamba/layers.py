@@ -57,20 +57,24 @@ class SelectiveStateSpace(nn.Module):
         window, state = self._begin(x, ctx.cache)
         window = torch.cat((window, _blanked(x, ctx)), 1)
         x = self.activation(self.convolution(window.transpose(1, 2)).transpose(1, 2))
-        x = _blanked(x, ctx)
+        apart = ctx.layout.packed and ctx.cache is None  # a state goes on through the padding after a text
+        x = ctx.layout.pack(x) if apart else _blanked(x, ctx)
         step, write, read = self.selection(x).split(self.sizes, -1)
-        y, state = selective_scan(
-            at_least_float32(x),
-            F.softplus(at_least_float32(self.step(step))),
-            -at_least_float32(self.log_rates).exp().t(),
-            at_least_float32(write),
-            at_least_float32(read),
-            state,
-        )
+        given = x, F.softplus(at_least_float32(self.step(step))), write, read
+        if apart:
+            texts = zip(*(part.split(ctx.layout.lengths) for part in given), strict=True)
+            y = torch.cat([self._scan(*(part[None] for part in text), state[:1])[0][0] for text in texts])
+        else:
+            y, state = self._scan(*given, state)
         if ctx.cache is not None:
             ctx.cache.keep_state(self, window[:, x.shape[1] :], state)
         y = y.to(x.dtype) + x * self.skip
-        return self.out(ctx.layout.pack(y) * self.activation(gate))
+        return self.out((y if apart else ctx.layout.pack(y)) * self.activation(gate))
+
+    def _scan(self, x: Tensor, step: Tensor, write: Tensor, read: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
+        """(batch, length, ...) each and the state before -> what is read, and the last state."""
+        rates = -at_least_float32(self.log_rates).exp().t()
+        return selective_scan(at_least_float32(x), step, rates, at_least_float32(write), at_least_float32(read), start)
 
     def _begin(self, x: Tensor, cache: Cache | None) -> tuple[Tensor, Tensor]:
         """The tokens before the convolution, (batch, kernel - 1, inner), and the state, (batch, size, inner)."""

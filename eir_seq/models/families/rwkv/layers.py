@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from eir_seq.models.families.rwkv.options import RwkvConfig
 from eir_seq.models.families.rwkv.wkv import wkv
@@ -31,13 +32,23 @@ def mixed(before: Tensor, x: Tensor, share: nn.Parameter) -> Tensor:
 def in_front(x: Tensor, last: Tensor | None, ctx: Context) -> tuple[Tensor, Tensor]:
     """What `x` is at the token before each, in the layout of the context, and at the last token, (batch, hidden).
 
-    Zeros precede a text; `last`: what is there instead, (batch, hidden).
+    Zeros precede a text; `last`: what is there instead, (batch, hidden). Packed texts have no last token: nothing goes
+    on from them.
     """
+    if ctx.layout.packed and ctx.cache is None:
+        begins = ctx.once("begins of texts", lambda: _begins(ctx.layout.lengths, x.device))
+        return F.pad(x[:-1], (0, 0, 1, 0)).index_fill(0, begins, 0), x
     x = ctx.layout.pad(x)
     if ctx.layout.mask is not None:
         x = x * ctx.layout.mask[..., None]
     before = torch.cat((torch.zeros_like(x[:, :1]) if last is None else last[:, None], x[:, :-1]), 1)
     return ctx.layout.pack(before), x[:, -1]
+
+
+def _begins(lengths: tuple[int, ...], device: torch.device) -> Tensor:
+    """The first token of each packed text that has one."""
+    ends = torch.tensor(lengths).cumsum(0)
+    return (ends - torch.tensor(lengths))[torch.tensor(lengths) > 0].to(device)
 
 
 class TimeMixing(nn.Module):
@@ -67,21 +78,25 @@ class TimeMixing(nn.Module):
         """States of the context's layout -> the same."""
         kept = None if ctx.cache is None else ctx.cache.state(self)
         before, last = in_front(x, None if kept is None else kept[0], ctx)
-        key = ctx.layout.pad(at_least_float32(self.key(mixed(before, x, self.key_share))))
-        value = ctx.layout.pad(self.value(mixed(before, x, self.value_share)))
+        key = at_least_float32(self.key(mixed(before, x, self.key_share)))
+        value = self.value(mixed(before, x, self.value_share))
         gate = torch.sigmoid(self.gate(mixed(before, x, self.gate_share)))
-        if ctx.layout.mask is not None:
-            key = key.masked_fill(~ctx.layout.mask[..., None], NEVER)
-        if kept is None:
-            nothing = torch.zeros_like(key[:, 0])
-            sums = (nothing, nothing, nothing + NEVER)
+        rate, bonus = at_least_float32(self.decay).exp(), at_least_float32(self.bonus)
+        wide, apart = at_least_float32(value), ctx.layout.packed and ctx.cache is None
+        key, wide = (key, wide) if apart else (ctx.layout.pad(key), ctx.layout.pad(wide))
+        nothing = key.new_zeros(1 if apart else key.shape[0], key.shape[-1])
+        sums = (nothing, nothing, nothing + NEVER) if kept is None else (kept[1], kept[2], kept[3])
+        if apart:
+            texts = zip(key.split(ctx.layout.lengths), wide.split(ctx.layout.lengths), strict=True)
+            average = torch.cat([wkv(k[None], v[None], rate, bonus, sums)[0][0] for k, v in texts if len(k)])
         else:
-            sums = (kept[1], kept[2], kept[3])
-        rate = at_least_float32(self.decay).exp()
-        average, sums = wkv(key, at_least_float32(value), rate, at_least_float32(self.bonus), sums)
+            if ctx.layout.mask is not None:
+                key = key.masked_fill(~ctx.layout.mask[..., None], NEVER)
+            average, sums = wkv(key, wide, rate, bonus, sums)
+            average = ctx.layout.pack(average)
         if ctx.cache is not None:
             ctx.cache.keep_state(self, last, *sums)
-        return self.out(gate * ctx.layout.pack(average).to(value.dtype))
+        return self.out(gate * average.to(value.dtype))
 
 
 class ChannelMixing(nn.Module):
