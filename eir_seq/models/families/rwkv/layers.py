@@ -13,8 +13,11 @@ from eir_seq.models.families.rwkv.wkv import wkv
 from eir_seq.models.layers.context import Context
 from eir_seq.models.layers.linear import Linear
 from eir_seq.models.layers.precision import at_least_float32
+from eir_seq.models.layers.recurrence.linear_recurrence import apart
 from eir_seq.models.layers.residual import Layer, LayerPlan
 
+CALLS = 2**15
+"""Numbers of keys that are computed in the time that the calls for a text take."""
 NEVER = -1e38
 """The greatest logarithm of a weight before the first token."""
 
@@ -82,11 +85,12 @@ class TimeMixing(nn.Module):
         value = self.value(mixed(before, x, self.value_share))
         gate = torch.sigmoid(self.gate(mixed(before, x, self.gate_share)))
         rate, bonus = at_least_float32(self.decay).exp(), at_least_float32(self.bonus)
-        wide, apart = at_least_float32(value), ctx.layout.packed and ctx.cache is None
-        key, wide = (key, wide) if apart else (ctx.layout.pad(key), ctx.layout.pad(wide))
-        nothing = key.new_zeros(1 if apart else key.shape[0], key.shape[-1])
+        one_by_one = ctx.cache is None and apart(ctx.layout, key.shape[-1], CALLS)
+        wide = at_least_float32(value)
+        key, wide = (key, wide) if one_by_one else (ctx.layout.pad(key), ctx.layout.pad(wide))
+        nothing = key.new_zeros(1 if one_by_one else key.shape[0], key.shape[-1])
         sums = (nothing, nothing, nothing + NEVER) if kept is None else (kept[1], kept[2], kept[3])
-        if apart:
+        if one_by_one:
             texts = zip(key.split(ctx.layout.lengths), wide.split(ctx.layout.lengths), strict=True)
             average = torch.cat([wkv(k[None], v[None], rate, bonus, sums)[0][0] for k, v in texts if len(k)])
         else:

@@ -27,7 +27,7 @@ def wkv(key: Tensor, value: Tensor, rate: Tensor, bonus: Tensor, start: Sums) ->
         Averages, like `value`, and the sums after the last time.
     """
     maximum = _whole_maximum if torch.compiler.is_exporting() else _decayed_maximum
-    top = maximum(key.detach(), rate.detach(), start[2])
+    top = maximum(key.detach(), rate.detach(), start[2].detach())
     last_top = torch.cat((start[2][:, None], top[:, :-1]), 1)
     weight = small_exp(key - top)
     first = torch.stack(start[:2], 1)

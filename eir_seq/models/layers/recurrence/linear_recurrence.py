@@ -18,8 +18,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from eir_seq.models.layers.layout import Layout
+
 ENOUGH = 2048
-"""Numbers of one time from which on a CPU takes one time after the other."""
+"""Numbers of one time from which on a CPU takes one time after the other: as many as a call costs."""
 
 
 def recurrence(decay: Tensor, inputs: Tensor, start: Tensor) -> Tensor:
@@ -64,6 +66,17 @@ class _Recurrence(torch.autograd.Function):
 def one_by_one(x: Tensor) -> bool:
     """Whether the times of (batch, length, ...) are taken one after the other."""
     return x.device.type == "cpu" and x.numel() >= ENOUGH * x.shape[1]
+
+
+def apart(layout: Layout, width: int, calls: int) -> bool:
+    """Whether packed texts are taken one after the other, because padding would cost more than the calls of each.
+
+    Args:
+        width: numbers of one time of a text.
+        calls: numbers that are computed in the time of a text's calls.
+    """
+    padding = layout.batch * layout.length - sum(layout.lengths)
+    return layout.packed and padding * width >= layout.batch * calls
 
 
 def accumulate(decay: Tensor, states: Tensor, start: Tensor, *, keeps: bool = False) -> Tensor:
