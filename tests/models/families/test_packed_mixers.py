@@ -46,9 +46,9 @@ def texts(*lengths: int, left: bool) -> tuple[Tensor, Tensor]:
 
 def learned(model: Model, ids: Tensor, mask: Tensor) -> dict[str, Tensor]:
     model.zero_grad()
-    further = (
-        {"decoder_input_ids": ids, "decoder_attention_mask": mask} if isinstance(model.body, EncoderDecoder) else {}
-    )
+    given = {"input_ids": ids, "attention_mask": mask}
+    if isinstance(model.body, EncoderDecoder):
+        given |= {f"decoder_{name}": x for name, x in given.items()}
     states = model(**given).last_hidden_state * mask[..., None]
     (states * torch.linspace(-1, 1, states.shape[-1])).square().sum().backward()
     return {"states": states.detach(), **{n: p.grad for n, p in model.named_parameters() if p.grad is not None}}
