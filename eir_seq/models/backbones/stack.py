@@ -188,7 +188,7 @@ class Stack(CheckpointsLayers):
         packs = self._packs(cache, device, head_mask, cross_attn_head_mask, output_attentions)
         if packs and (not self.plan.packs_right_padding_only or layout.right_padded):
             layout = layout.without_padding(inner_padding=self.plan.packs_inner_padding)
-            keys = None if layout.mask is None else keys  # kernels are faster without a mask
+            keys = None if layout.mask is None and not start else keys  # kernels are faster without a mask
             if memory_layout is not None:
                 memory_layout = self._packed_memory(memory_layout, device, packs=layout.packed)
         if position_ids is None:

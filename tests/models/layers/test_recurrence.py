@@ -18,10 +18,11 @@ BATCH, WIDTH, SIZE = 2, 5, 3
 LENGTHS = (1, 2, 3, 7, 8, SHORTEST_CHUNK, 2 * SHORTEST_CHUNK + 1, 61)
 
 
-@pytest.fixture(autouse=True, params=[1, 10**9], ids=["time by time", "in parallel"])
-def many_chunks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, params=[2**30, 1], ids=["in parallel", "one by one"])
+def both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In many chunks, and with recurrences computed in parallel or time by time."""
+    monkeypatch.setattr("eir_seq.models.layers.recurrence.linear_recurrence.ENOUGH", request.param)
     monkeypatch.setattr("eir_seq.models.families.mamba.selective_scan.LARGEST_CHUNK", {"cpu": 1})
-    monkeypatch.setattr("eir_seq.models.layers.recurrence.linear_recurrence.LARGE", request.param)
 
 
 def drawn(*shape: int, spread: float = 1.0, seed: int = 0) -> Tensor:

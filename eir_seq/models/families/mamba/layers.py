@@ -18,6 +18,10 @@ from eir_seq.models.layers.linear import Linear
 from eir_seq.models.layers.norms.rms_norm import RMSNorm
 from eir_seq.models.layers.precision import at_least_float32
 from eir_seq.models.layers.recurrence.one_token import one_token
+from eir_seq.models.layers.recurrence.linear_recurrence import apart
+
+CALLS = 2**19
+"""Numbers of states that are computed in the time that the calls for a text take."""
 
 
 class SelectiveStateSpace(nn.Module):
@@ -60,20 +64,24 @@ class SelectiveStateSpace(nn.Module):
         window, state = self._begin(x, ctx.cache)
         window = torch.cat((window, _blanked(x, ctx)), 1)
         x = self.activation(self.convolution(window.transpose(1, 2)).transpose(1, 2))
-        x = _blanked(x, ctx)
+        one_by_one = ctx.cache is None and apart(ctx.layout, x.shape[-1] * self.sizes[-1], CALLS)
+        x = ctx.layout.pack(x) if one_by_one else _blanked(x, ctx)
         step, write, read = self.selection(x).split(self.sizes, -1)
-        y, state = selective_scan(
-            at_least_float32(x),
-            F.softplus(at_least_float32(self.step(step))),
-            -at_least_float32(self.log_rates).exp().t(),
-            at_least_float32(write),
-            at_least_float32(read),
-            state,
-        )
+        given = x, F.softplus(at_least_float32(self.step(step))), write, read
+        if one_by_one:
+            texts = zip(*(part.split(ctx.layout.lengths) for part in given), strict=True)
+            y = torch.cat([self._scan((a[None], b[None], c[None], d[None]), state[:1])[0][0] for a, b, c, d in texts])
+        else:
+            y, state = self._scan(given, state)
         if ctx.cache is not None:
             ctx.cache.keep_state(self, window[:, x.shape[1] :], state)
         y = y.to(x.dtype) + x * self.skip
-        return self.out(ctx.layout.pack(y) * self.activation(gate))
+        return self.out((y if one_by_one else ctx.layout.pack(y)) * self.activation(gate))
+
+    def _scan(self, given: tuple[Tensor, Tensor, Tensor, Tensor], start: Tensor) -> tuple[Tensor, Tensor]:
+        """Inputs, steps, what is written and read, (batch, length, ...), and the state before: see `selective_scan`."""
+        x, step, write, read = (at_least_float32(part) for part in given)
+        return selective_scan(x, step, -at_least_float32(self.log_rates).exp().t(), write, read, start)
 
     def _continue(self, x: Tensor, kept: tuple[Tensor, ...], ctx: Context) -> Tensor:
         """The same for one token per text, (batch, 1, hidden), after those of the cache."""

@@ -72,9 +72,9 @@ class _SelectiveScan(torch.autograd.Function):
     def backward(ctx: Any, of_y: Tensor, of_last: Tensor) -> tuple[Tensor, ...]:
         x, step, write, read, rates, start = ctx.saved_tensors
         decay, states = _decay_and_inputs(x, step, write, rates)
-        states = accumulate(decay.clone(), states, start)
+        states = accumulate(decay, states, start, keeps=True)
         with torch.autocast(x.device.type, enabled=False):
-            gradient = read[..., None] @ of_y[:, :, None]
+            gradient = read[..., None] * of_y[:, :, None]
             gradient[:, -1] += of_last
             gradient = accumulate_backwards(decay, gradient)
             of_read = (states @ of_y[..., None]).squeeze(3)
@@ -91,7 +91,7 @@ class _SelectiveScan(torch.autograd.Function):
 def _decay_and_inputs(x: Tensor, step: Tensor, write: Tensor, rates: Tensor) -> tuple[Tensor, Tensor]:
     """The recurrence of a chunk, (batch, length, size, width) each."""
     with torch.autocast(x.device.type, enabled=False):
-        return (step[:, :, None] * rates).exp_(), write[..., None] @ (step * x)[:, :, None]
+        return (step[:, :, None] * rates).exp_(), write[..., None] * (step * x)[:, :, None]
 
 
 @torch.library.custom_op("eir_seq::selective_scan", mutates_args=())

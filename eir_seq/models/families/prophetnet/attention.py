@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,6 +16,23 @@ from eir_seq.models.layers.positions.relative import distance_buckets
 
 BLOCK = 128
 """Queries that are taken at a time: few enough that those do not see many keys which come after all of them."""
+
+
+class Streams(NamedTuple):
+    """Queries of all streams and what they are compared with.
+
+    Attributes:
+        query, own_key, own_value: (..., streams, heads, queries, head_size).
+        biases: (..., streams, heads, queries, buckets).
+        key, value: (..., heads, keys, head_size), of the text.
+    """
+
+    query: Tensor
+    own_key: Tensor
+    own_value: Tensor
+    biases: Tensor
+    key: Tensor
+    value: Tensor
 
 
 def _ends(real: Tensor | None, batch: int, keys: int) -> list[int]:
@@ -61,60 +79,46 @@ class NgramAttention(Attention):
             key, value = ctx.cache.extend(self, key, value)
         queries, keys = query.shape[3], key.shape[2]
         look, buckets = ctx.once(("streams", queries, keys), lambda: self._places(queries, keys, x.device))
-        of_text = query * self.scale, own_key, own_value, self._biases_by_bucket(x)
+        given = Streams(query * self.scale, own_key, own_value, self._biases_by_bucket(x), key, value)
         wanted = ctx.cache is not None or ctx.attentions is not None or ctx.head_mask is not None
         if wanted or x.device.type != "cpu" or torch.compiler.is_compiling():
             look = look if ctx.keys is None else look & ctx.keys[:, None, None, None]
-            mixed = self._read(*of_text, key, value, look, buckets, ctx)
+            mixed = self._read(given, look, buckets, ctx)
         else:
             ends = ctx.once("ends of keys", lambda: _ends(ctx.keys, *key.shape[::2]))
+            texts = [Streams(*text) for text in zip(*given, strict=True)]
+            masks = [None] * len(texts) if ctx.keys is None else ctx.keys
             mixed = torch.stack(
                 [
-                    self._read_text(*text, (look, buckets, None if ctx.keys is None else ctx.keys[number], end), ctx)
-                    for number, (*text, end) in enumerate(zip(*of_text, key, value, ends, strict=True))
+                    self._read_text(text, look, buckets, mask, end, ctx)
+                    for text, mask, end in zip(texts, masks, ends, strict=True)
                 ]
             )
         return self.out(mixed.transpose(2, 3).flatten(3).flatten(1, 2))
 
     def _read_text(
-        self,
-        query: Tensor,
-        own_key: Tensor,
-        own_value: Tensor,
-        biases: Tensor,
-        key: Tensor,
-        value: Tensor,
-        seen: tuple[Tensor, Tensor, Tensor | None, int],
-        ctx: Context,
+        self, text: Streams, look: Tensor, buckets: Tensor, real: Tensor | None, end: int, ctx: Context
     ) -> Tensor:
-        """See `_read`, of one text, some of its queries at a time with the keys that they may see."""
-        look, buckets, real, end = seen
+        """See `_read`, of one text, some of its queries at a time with the keys that they may see.
+
+        `real`: (keys,) bool, up to `end`.
+        """
         found = []
-        for start in range(0, query.shape[2], BLOCK):
+        for start in range(0, text.query.shape[2], BLOCK):
             rows, last = slice(start, start + BLOCK), min(start + BLOCK, end)
-            some = [x[:, :, rows] for x in (query, own_key, own_value, biases)]
             see = look[:, :, rows, :last]
             see = see if real is None else see & real[:last]
-            found.append(self._read(*some, key[:, :last], value[:, :last], see, buckets[:, :, rows, :last], ctx))
+            query, own_key, own_value, biases = (x[:, :, rows] for x in text[:4])
+            some = Streams(query, own_key, own_value, biases, text.key[:, :last], text.value[:, :last])
+            found.append(self._read(some, see, buckets[:, :, rows, :last], ctx))
         return torch.cat(found, 2)
 
-    def _read(
-        self,
-        query: Tensor,
-        own_key: Tensor,
-        own_value: Tensor,
-        biases: Tensor,
-        key: Tensor,
-        value: Tensor,
-        look: Tensor,
-        buckets: Tensor,
-        ctx: Context,
-    ) -> Tensor:
-        """Queries and what is their own (..., streams, heads, queries, head_size) -> sums of what they see, alike.
+    def _read(self, given: Streams, look: Tensor, buckets: Tensor, ctx: Context) -> Tensor:
+        """Sums of what queries see, (..., streams, heads, queries, head_size).
 
-        `biases`: (..., streams, heads, queries, buckets). `key`, `value`: (..., heads, keys, head_size). `look` and
-        `buckets`: (..., streams, 1, queries, keys), which of them a query sees and its bucket.
+        `look` and `buckets`: (..., streams, 1, queries, keys), which of the keys a query sees and their buckets.
         """
+        query, own_key, own_value, biases, key, value = given
         key, value, keys = key.unsqueeze(-4), value.unsqueeze(-4), key.shape[-2]
         scores = query @ key.transpose(-1, -2)
         scores = scores + biases.gather(-1, buckets.expand(*biases.shape[:-1], keys))

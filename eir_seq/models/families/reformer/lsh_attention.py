@@ -21,10 +21,7 @@ from eir_seq.models.layers.build import Configured
 from eir_seq.models.layers.context import Context
 from eir_seq.models.layers.dropout import drop
 from eir_seq.models.layers.linear import Linear
-from eir_seq.models.layers.precision import at_least_float32
-
-LEAST_EXPONENT = -80.0
-"""Its exponential vanishes beside one; those of much smaller numbers take twenty times as long."""
+from eir_seq.models.layers.precision import LEAST_EXPONENT, at_least_float32
 
 
 class _Softmax(torch.autograd.Function):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from eir_seq.models.families.rwkv.options import RwkvConfig
 from eir_seq.models.families.rwkv.wkv import wkv, wkv_of_next
@@ -13,8 +14,11 @@ from eir_seq.models.layers.context import Context
 from eir_seq.models.layers.linear import Linear
 from eir_seq.models.layers.precision import at_least_float32
 from eir_seq.models.layers.recurrence.one_token import one_token
+from eir_seq.models.layers.recurrence.linear_recurrence import apart
 from eir_seq.models.layers.residual import Layer, LayerPlan
 
+CALLS = 2**15
+"""Numbers of keys that are computed in the time that the calls for a text take."""
 NEVER = -1e38
 """The greatest logarithm of a weight before the first token."""
 
@@ -32,8 +36,12 @@ def mixed(before: Tensor, x: Tensor, share: nn.Parameter) -> Tensor:
 def in_front(x: Tensor, last: Tensor | None, ctx: Context) -> tuple[Tensor, Tensor]:
     """What `x` is at the token before each, in the layout of the context, and at the last token, (batch, hidden).
 
-    Zeros precede a text; `last`: what is there instead, (batch, hidden).
+    Zeros precede a text; `last`: what is there instead, (batch, hidden). Packed texts have no last token: nothing goes
+    on from them.
     """
+    if ctx.layout.packed and ctx.cache is None:
+        begins = ctx.once("begins of texts", lambda: _begins(ctx.layout.lengths, x.device))
+        return F.pad(x[:-1], (0, 0, 1, 0)).index_fill(0, begins, 0), x
     x = ctx.layout.pad(x)
     if ctx.layout.mask is not None:
         x = x * ctx.layout.mask[..., None]
@@ -44,6 +52,10 @@ def in_front(x: Tensor, last: Tensor | None, ctx: Context) -> tuple[Tensor, Tens
 def _squared(x: Tensor) -> Tensor:
     """The squares of what nothing else holds."""
     return x.square() if torch.is_grad_enabled() else x.mul_(x)
+def _begins(lengths: tuple[int, ...], device: torch.device) -> Tensor:
+    """The first token of each packed text that has one."""
+    ends = torch.tensor(lengths).cumsum(0)
+    return (ends - torch.tensor(lengths))[torch.tensor(lengths) > 0].to(device)
 
 
 class TimeMixing(nn.Module):
@@ -75,21 +87,26 @@ class TimeMixing(nn.Module):
             return self._continue(x, state, ctx)
         kept = None if ctx.cache is None else ctx.cache.state(self)
         before, last = in_front(x, None if kept is None else kept[0], ctx)
-        key = ctx.layout.pad(at_least_float32(self.key(mixed(before, x, self.key_share))))
-        value = ctx.layout.pad(self.value(mixed(before, x, self.value_share)))
+        key = at_least_float32(self.key(mixed(before, x, self.key_share)))
+        value = self.value(mixed(before, x, self.value_share))
         gate = torch.sigmoid(self.gate(mixed(before, x, self.gate_share)))
-        if ctx.layout.mask is not None:
-            key = key.masked_fill(~ctx.layout.mask[..., None], NEVER)
-        if kept is None:
-            nothing = torch.zeros_like(key[:, 0])
-            sums = (nothing, nothing, nothing + NEVER)
+        rate, bonus = at_least_float32(self.decay).exp(), at_least_float32(self.bonus)
+        one_by_one = ctx.cache is None and apart(ctx.layout, key.shape[-1], CALLS)
+        wide = at_least_float32(value)
+        key, wide = (key, wide) if one_by_one else (ctx.layout.pad(key), ctx.layout.pad(wide))
+        nothing = key.new_zeros(1 if one_by_one else key.shape[0], key.shape[-1])
+        sums = (nothing, nothing, nothing + NEVER) if kept is None else (kept[1], kept[2], kept[3])
+        if one_by_one:
+            texts = zip(key.split(ctx.layout.lengths), wide.split(ctx.layout.lengths), strict=True)
+            average = torch.cat([wkv(k[None], v[None], rate, bonus, sums)[0][0] for k, v in texts if len(k)])
         else:
-            sums = (kept[1], kept[2], kept[3])
-        rate = at_least_float32(self.decay).exp()
-        average, sums = wkv(key, at_least_float32(value), rate, at_least_float32(self.bonus), sums)
+            if ctx.layout.mask is not None:
+                key = key.masked_fill(~ctx.layout.mask[..., None], NEVER)
+            average, sums = wkv(key, wide, rate, bonus, sums)
+            average = ctx.layout.pack(average)
         if ctx.cache is not None:
             ctx.cache.keep_state(self, last, *sums)
-        return self.out(gate * ctx.layout.pack(average).to(value.dtype))
+        return self.out(gate * average.to(value.dtype))
 
     def _continue(self, x: Tensor, kept: tuple[Tensor, ...], ctx: Context) -> Tensor:
         """The same for one token per text, (batch, 1, hidden), after those of the cache."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from eir_seq.models.layers.recurrence.linear_recurrence import recurrence, steps
+from eir_seq.models.layers.precision import small_exp
+from eir_seq.models.layers.recurrence.linear_recurrence import one_by_one, recurrence, steps
 
 Sums = tuple[Tensor, Tensor, Tensor]
 """Weighted sum of values and sum of weights, both over exp of the third: (batch, width) each, in float32 or better."""
@@ -26,14 +27,14 @@ def wkv(key: Tensor, value: Tensor, rate: Tensor, bonus: Tensor, start: Sums) ->
         Averages, like `value`, and the sums after the last time.
     """
     maximum = _whole_maximum if torch.compiler.is_exporting() else _decayed_maximum
-    top = maximum(key.detach(), rate.detach(), start[2])
+    top = maximum(key.detach(), rate.detach(), start[2].detach())
     last_top = torch.cat((start[2][:, None], top[:, :-1]), 1)
-    weight = torch.exp(key - top)
+    weight = small_exp(key - top)
     first = torch.stack(start[:2], 1)
-    sums = recurrence(torch.exp(last_top - rate - top)[:, :, None], torch.stack((weight * value, weight), 2), first)
+    sums = recurrence(small_exp(last_top - rate - top)[:, :, None], torch.stack((weight * value, weight), 2), first)
     above, below = torch.cat((first[:, None], sums[:, :-1]), 1).unbind(2)
     scale = torch.maximum(last_top, key + bonus).detach()
-    old, new = torch.exp(last_top - scale), torch.exp(key + bonus - scale)
+    old, new = small_exp(last_top - scale), small_exp(key + bonus - scale)
     last = sums[:, -1]
     return (old * above + new * value) / (old * below + new), (last[:, 0], last[:, 1], top[:, -1])
 
@@ -54,6 +55,10 @@ def wkv_of_next(key: Tensor, value: Tensor, rate: Tensor, bonus: Tensor, start: 
 def _decayed_maximum(inputs: Tensor, rate: Tensor, start: Tensor) -> Tensor:
     """m_t = max(m_(t-1) - rate, inputs_t) for (batch, length, width), (width) and (batch, width)."""
     found = inputs.clone()
+    if one_by_one(found):
+        for value in found.unbind(1):
+            start = torch.maximum(value, start - rate, out=value)
+        return found
     found[:, 0] = torch.maximum(found[:, 0], start - rate)
     for distance, into, source, _ in steps(found.shape[1]):
         found[:, into] = torch.maximum(found[:, into], found[:, source] - distance * rate)

@@ -129,10 +129,10 @@ class Experts(Configured):
             tokens = order // chosen.shape[1]
             out = self._through(x[tokens], _Grouped(self, experts[order], counts))
         else:
-            counts = torch.bincount(experts, minlength=self.count)[: self.count].tolist()
-            order = order[: sum(counts)]
+            rows_of_each = torch.bincount(experts, minlength=self.count)[: self.count].tolist()
+            order = order[: sum(rows_of_each)]
             tokens = order // chosen.shape[1]
-            groups = zip(x.index_select(0, tokens).split(counts), _each(self), strict=True)
+            groups = zip(x.index_select(0, tokens).split(rows_of_each), _each(self), strict=True)
             out = torch.cat([self._through(rows, own) for rows, own in groups if rows.shape[0]] or [x[:0]])
         out = out * weights.flatten().index_select(0, order)[:, None]
         return torch.zeros_like(x).index_add(0, tokens, out.to(x.dtype))
@@ -167,7 +167,7 @@ class _Grouped:
     """
 
     def __init__(self, experts: Experts, numbers: Tensor, counts: Tensor) -> None:
-        self.own = dict(experts.named_parameters())
+        self.own: dict[str, Tensor] = dict(experts.named_parameters())
         self.numbers, self.counts = numbers.clamp(max=experts.count - 1), counts
 
     def __call__(self, x: Tensor, name: str) -> Tensor:

@@ -4,19 +4,24 @@ States that fade by their own factor at every time are prefix sums of an associa
 about twice the logarithm of the length in steps instead of one step per time (Brent and Kung, A regular layout for
 parallel adders, IEEE Transactions on Computers 31(3), 1982), and twice the work. Nothing is ever divided by a product
 of factors, which is why strong fading does no harm.
+
+On a CPU one step per time is faster where it has enough to do.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-LARGE = 2048
-"""Numbers of one time from which a CPU computes one time after the other."""
+from eir_seq.models.layers.layout import Layout
+
+ENOUGH = 2048
+"""Numbers per time from which a CPU takes one time after the other: their work costs as much as the calls."""
 
 
 def recurrence(decay: Tensor, inputs: Tensor, start: Tensor) -> Tensor:
@@ -42,7 +47,7 @@ class _Recurrence(torch.autograd.Function):
 
     @staticmethod
     def forward(decay: Tensor, inputs: Tensor, start: Tensor) -> Tensor:
-        return accumulate(decay.clone(), inputs.clone(), start)
+        return accumulate(decay, inputs.clone(), start, keeps=True)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
@@ -58,13 +63,29 @@ class _Recurrence(torch.autograd.Function):
         return (gradient * before).sum_to_size(decay.shape), gradient, decay[:, 0] * gradient[:, 0]
 
 
-def accumulate(decay: Tensor, states: Tensor, start: Tensor) -> Tensor:
-    """Turn inputs (batch, length, ...) into states, in place; `decay` is used up."""
-    if _one_after_another(states):
-        before = start
+def one_by_one(x: Tensor) -> bool:
+    """Whether the times of (batch, length, ...) are taken one after the other."""
+    return x.device.type == "cpu" and x.numel() >= ENOUGH * x.shape[1]
+
+
+def apart(layout: Layout, width: int, calls: int) -> bool:
+    """Whether packed texts are taken one after the other, because padding would cost more than the calls of each.
+
+    Args:
+        width: numbers of one time of a text.
+        calls: numbers that are computed in the time of a text's calls.
+    """
+    padding = layout.batch * layout.length - sum(layout.lengths)
+    return layout.packed and padding * width >= layout.batch * calls
+
+
+def accumulate(decay: Tensor, states: Tensor, start: Tensor, *, keeps: bool = False) -> Tensor:
+    """Turn inputs (batch, length, ...) into states, in place; `keeps`: `decay` is not used up."""
+    if one_by_one(states):
         for factor, state in zip(decay.unbind(1), states.unbind(1), strict=True):
-            before = state.addcmul_(factor, before)
+            start = state.addcmul_(factor, start)
         return states
+    decay = decay.clone() if keeps else decay
     states[:, 0].addcmul_(decay[:, 0], start)
     for _, into, source, whole in steps(states.shape[1]):
         states[:, into].addcmul_(decay[:, into], states[:, source])
@@ -75,10 +96,10 @@ def accumulate(decay: Tensor, states: Tensor, start: Tensor) -> Tensor:
 
 def accumulate_backwards(decay: Tensor, gradient: Tensor) -> Tensor:
     """Turn gradients of states (batch, length, ...) into those of inputs, in place."""
-    if _one_after_another(gradient):
-        factors, gradients = decay.unbind(1), gradient.unbind(1)
-        for time in reversed(range(len(gradients) - 1)):
-            gradients[time].addcmul_(factors[time + 1], gradients[time + 1])
+    if one_by_one(gradient):
+        times = reversed(list(zip(decay.unbind(1), gradient.unbind(1), strict=True)))
+        for (factor, later), (_, earlier) in pairwise(times):
+            earlier.addcmul_(factor, later)
         return gradient
     decay = torch.cat((decay[:, 1:], decay[:, :1]), 1)  # what was multiplied with a state is that of the next time
     for _, into, source, whole in steps(gradient.shape[1], backwards=True):
@@ -86,11 +107,6 @@ def accumulate_backwards(decay: Tensor, gradient: Tensor) -> Tensor:
         if whole:
             decay[:, into].mul_(decay[:, source])
     return gradient
-
-
-def _one_after_another(states: Tensor) -> bool:
-    """Whether a loop over times is faster: where one time is work enough, that takes half of the work."""
-    return states.device.type == "cpu" and states[:, 0].numel() >= LARGE
 
 
 def steps(length: int, *, backwards: bool = False) -> Iterator[tuple[int, slice, slice, bool]]:
@@ -107,7 +123,7 @@ def steps(length: int, *, backwards: bool = False) -> Iterator[tuple[int, slice,
 @torch.library.custom_op("eir_seq::recurrence", mutates_args=())
 def _whole_recurrence(decay: Tensor, inputs: Tensor, start: Tensor) -> Tensor:
     """See `recurrence`."""
-    return accumulate(decay.clone(), inputs.clone(), start)
+    return accumulate(decay, inputs.clone(), start, keeps=True)
 
 
 @_whole_recurrence.register_fake
