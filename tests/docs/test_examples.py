@@ -15,6 +15,7 @@ import torch
 import yaml
 
 from eir_seq.commands import main, multirun
+from eir_seq.commands.bench import parse as parse_bench
 from eir_seq.config.sweeps import read_sweep
 from eir_seq.config.validation import validate_experiment
 from eir_seq.training.run import train
@@ -37,6 +38,7 @@ NEEDS_MORE = {
     "run=RUN": "stands for any run folder",
     "run=runs/captions/...": "stands for the folder of a run",
     "tests.benchmarks": "trains the reference implementation, too",
+    "eir_seq bench": "measures for minutes",
     "eir_seq sweep": "trains many times",
     "tests.campaign": "takes an hour",
     "tests.recipes": "takes hours",
@@ -165,6 +167,8 @@ def accepted(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
             (folder / name).write_text('{"status": "failed"}')
     if arguments[0] == "schema":
         arguments = ["schema"]
+    if arguments[0] == "bench":
+        return 0 if parse_bench(arguments[1:]) else 1
     return main(arguments)
 
 
