@@ -36,8 +36,10 @@ def serves(x: Tensor, name: str) -> bool:
 
 def activated(x: Tensor, name: str, factor: Tensor | None = None, rate: float = 0.0) -> Tensor:
     """dropout(f(x) factor): a multiple of 16 numbers, float32 or bfloat16; the factor is alike."""
-    factor = None if factor is None else factor.contiguous()
-    out: Tensor = _Activated.apply(x.contiguous(), factor, name, rate, library.drawn_seed(rate))
+    given = x.contiguous(), None if factor is None else factor.contiguous(), name, rate, library.drawn_seed(rate)
+    if not torch.is_grad_enabled():
+        return library.operations().activated(*given)
+    out: Tensor = _Activated.apply(*given)
     return out
 
 

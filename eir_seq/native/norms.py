@@ -60,6 +60,8 @@ def norm(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, *, centered
         x: (..., width), see `serves`.
         weight, bias: (width,), float32.
     """
+    if not torch.is_grad_enabled():
+        return library.operations().norm_forward(None, x.contiguous(), weight, bias, eps, centered, 0.0, 0)[1]
     normed: Tensor = _Norm.apply(None, x.contiguous(), weight, bias, eps, centered, 0.0, 0)
     return normed
 
@@ -68,10 +70,10 @@ def normed_sum(
     update: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, rate: float, *, centered: bool
 ) -> tuple[Tensor, Tensor]:
     """x + dropout(update), and its norm, see `norm`; the random numbers are torch's."""
-    seed = library.drawn_seed(rate)
-    both: tuple[Tensor, Tensor] = _Norm.apply(
-        update.contiguous(), x.contiguous(), weight, bias, eps, centered, rate, seed
-    )
+    given = update.contiguous(), x.contiguous(), weight, bias, eps, centered, rate, library.drawn_seed(rate)
+    if not torch.is_grad_enabled():
+        return library.operations().norm_forward(*given)[:2]
+    both: tuple[Tensor, Tensor] = _Norm.apply(*given)
     return both
 
 
