@@ -7,17 +7,17 @@ on both sides and to the global tokens. Time and memory grow linearly with the l
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from eir_seq.models.layers.attention.dot_product import SDPA
-from eir_seq.models.layers.attention.packed import packed_attention
+from eir_seq.models.layers.attention.packed import narrow, packed_attention
 from eir_seq.models.layers.attention.windows import KEPT, InPieces, in_layout, piece, starts, texts_of
 from eir_seq.models.layers.context import Context, look_mask
 from eir_seq.models.layers.dropout import drop
-from eir_seq.models.layers.layout import Layout
 from eir_seq.models.layers.linear import Linear
 
 
@@ -32,6 +32,14 @@ class Globals:
     place: Tensor | None
     real: Tensor
     seen: Tensor
+
+    @property
+    def places(self) -> tuple[tuple[int, ...], ...] | None:
+        """`place` of each text, as numbers."""
+        if self.place is None:
+            return None
+        pairs = zip(self.place.tolist(), self.real.tolist(), strict=True)
+        return tuple(tuple(x for x, real in zip(*pair, strict=True) if real) for pair in pairs)
 
     @classmethod
     def of(cls, ctx: Context) -> Globals:
@@ -86,9 +94,10 @@ class SlidingWindowAttention(InPieces):
         layout = ctx.layout
         marked: Globals = ctx.once("globals", lambda: Globals.of(ctx))
         query, key, value = (self._heads(part(x)) for part in (self.query, self.key, self.value))
-        if marked.place is None and self._in_few_calls(ctx):
-            return self.out(self._packed(query, key, value, layout))
-        mixed = self._local(query, key, value, marked, ctx)
+        if self._in_few_calls(ctx):
+            mixed = self._packed(query, key, value, marked, ctx)
+        else:
+            mixed = self._local(query, key, value, marked, ctx)
         if layout.mask is not None and not layout.packed:
             mixed = mixed * layout.mask[..., None]  # as published
         if marked.place is not None:
@@ -107,16 +116,18 @@ class SlidingWindowAttention(InPieces):
     def _in_few_calls(self, ctx: Context) -> bool:
         """Whether `packed_attention` computes what is wanted: every token is real, and no weights are asked for."""
         plain = ctx.attentions is None and ctx.head_mask is None and not torch.compiler.is_compiling()
+        plain = plain and narrow(self.config.reach + 1)
         return plain and self.attn_implementation == SDPA and (ctx.layout.packed or ctx.layout.mask is None)
 
-    def _packed(self, query: Tensor, key: Tensor, value: Tensor, layout: Layout) -> Tensor:
+    def _packed(self, query: Tensor, key: Tensor, value: Tensor, marked: Globals, ctx: Context) -> Tensor:
         """(..., heads, head_size) each -> (..., hidden)."""
+        layout = ctx.layout
         lengths = layout.lengths if layout.packed else (layout.length,) * layout.batch
         dropout = self.config.dropout if self.training else 0.0
-        packed = (x if layout.packed else x.flatten(0, 1) for x in (query, key, value))
-        window = self.config.reach + 1
-        mixed = packed_attention(*packed, lengths, lengths, window=window, dropout=dropout, scale=self.scale)
-        return mixed.flatten(1).view(*query.shape[:-2], -1)
+        q, k, v = (x if layout.packed else x.flatten(0, 1) for x in (query, key, value))
+        how: dict[str, Any] = {"window": self.config.reach + 1, "dropout": dropout, "scale": self.scale}
+        how["shared"] = ctx.once("places of globals", lambda: marked.places)
+        return packed_attention(q, k, v, lengths, lengths, **how).flatten(1).view(*query.shape[:-2], -1)
 
     def _local(self, query: Tensor, key: Tensor, value: Tensor, marked: Globals, ctx: Context) -> Tensor:
         """(..., heads, head_size) each -> (..., hidden)."""
