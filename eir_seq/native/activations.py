@@ -25,11 +25,11 @@ PLAIN: dict[str, Callable[[Tensor], Tensor]] = {
 def serves(x: Tensor, name: str) -> bool:
     """Whether the kernel computes this activation of such a tensor, here and now."""
     return (
-        name in PLAIN
+        library.is_eager()  # first: dynamic graphs must not depend on sizes
+        and name in PLAIN
         and x.device.type == "cpu"
         and x.dtype in (torch.float32, torch.bfloat16)
         and x.numel() % LANES == 0
-        and not torch.compiler.is_compiling()
         and library.available()
     )
 

@@ -187,6 +187,11 @@ def demanded() -> bool | None:
     return None if forced is None else forced == "1"
 
 
+def is_eager() -> bool:
+    """Whether operations run one by one: they are neither traced into a graph nor transformed by ``torch.func``."""
+    return not torch.compiler.is_compiling() and not torch._C._are_functorch_transforms_active()
+
+
 def operations() -> Any:
     """The operations of the chosen build."""
     build = chosen()

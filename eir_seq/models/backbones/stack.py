@@ -281,10 +281,8 @@ class Stack(CheckpointsLayers):
     def _shared_bias(self, start: int, length: int) -> Bias | None:
         if self.score_bias is None:
             return None
-        keys = start + length
-        probe = torch.empty(1, 1, length, 1, device=self.embeddings.tokens.weight.device)
-        table = self.score_bias(probe, probe.new_empty(1, 1, keys, 1))
-        return lambda query, key: table[:, :, : query.shape[2], : key.shape[2]]
+        bias: Bias = self.score_bias.by_distance(start + length)  # type: ignore[operator]
+        return bias
 
 
 def check_mask(mask: Tensor | None, shape: tuple[int, int]) -> None:
