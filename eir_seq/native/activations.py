@@ -25,19 +25,21 @@ PLAIN: dict[str, Callable[[Tensor], Tensor]] = {
 def serves(x: Tensor, name: str) -> bool:
     """Whether the kernel computes this activation of such a tensor, here and now."""
     return (
-        name in PLAIN
+        library.is_eager()  # first: dynamic graphs must not depend on sizes
+        and name in PLAIN
         and x.device.type == "cpu"
         and x.dtype in (torch.float32, torch.bfloat16)
         and x.numel() % LANES == 0
-        and not torch.compiler.is_compiling()
         and library.available()
     )
 
 
 def activated(x: Tensor, name: str, factor: Tensor | None = None, rate: float = 0.0) -> Tensor:
     """dropout(f(x) factor): a multiple of 16 numbers, float32 or bfloat16; the factor is alike."""
-    factor = None if factor is None else factor.contiguous()
-    out: Tensor = _Activated.apply(x.contiguous(), factor, name, rate, library.drawn_seed(rate))
+    given = x.contiguous(), None if factor is None else factor.contiguous(), name, rate, library.drawn_seed(rate)
+    if not torch.is_grad_enabled():
+        return library.operations().activated(*given)
+    out: Tensor = _Activated.apply(*given)
     return out
 
 

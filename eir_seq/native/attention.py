@@ -21,13 +21,18 @@ def serves(query: Tensor, key: Tensor) -> bool:
     """Whether the kernel computes attention of such tensors, here and now."""
     dtypes = {_computed(query.dtype), _computed(key.dtype)}
     return (
-        query.device.type == key.device.type == "cpu"
+        library.is_eager()  # first: dynamic graphs must not depend on sizes
+        and query.device.type == key.device.type == "cpu"
         and len(dtypes) == 1
         and not dtypes.isdisjoint(DTYPES)
         and query.shape[-1] <= WIDEST_HEAD
-        and not torch.compiler.is_compiling()
         and library.available()
     )
+
+
+def few(shared: Sequence[Sequence[int]] | None) -> bool:
+    """Whether no text has more shared keys than the kernel takes."""
+    return shared is None or all(len(own) <= MOST_SHARED for own in shared)
 
 
 def _computed(dtype: torch.dtype) -> torch.dtype:

@@ -17,6 +17,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -31,6 +32,15 @@ SOURCES = Path(__file__).with_name("csrc")
 FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi")
 """For the compiler."""
 LIBRARY, MANIFEST = "kernels.so", "build.json"
+OPERATIONS = (
+    "attention_forward",
+    "attention_backward",
+    "norm_forward",
+    "norm_backward",
+    "dropped",
+    "activated",
+    "activated_backward",
+)
 BUILD = "python -m eir_seq native build"
 
 
@@ -177,6 +187,11 @@ def demanded() -> bool | None:
     return None if forced is None else forced == "1"
 
 
+def is_eager() -> bool:
+    """Whether operations run one by one: they are neither traced into a graph nor transformed by ``torch.func``."""
+    return not torch.compiler.is_compiling() and not torch._C._are_functorch_transforms_active()
+
+
 def operations() -> Any:
     """The operations of the chosen build."""
     build = chosen()
@@ -216,8 +231,8 @@ def _problem(build: Build) -> str | None:
         return f"{problem}; run: {BUILD}"
     try:
         torch.ops.load_library(str(build.folder / LIBRARY))
-        operations = getattr(torch.ops, namespace(build.name))
-        _ = operations.attention_forward
+        found = getattr(torch.ops, namespace(build.name))
+        operations = SimpleNamespace(**{name: getattr(found, name).default for name in OPERATIONS})
     except (OSError, RuntimeError, AttributeError) as error:
         return f"{build.folder / LIBRARY} cannot be loaded ({str(error).splitlines()[0]}); run: {BUILD}"
     _loaded[build.name] = operations

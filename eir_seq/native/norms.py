@@ -17,7 +17,8 @@ LANES = 16
 def serves(x: Tensor, update: Tensor | None = None) -> bool:
     """Whether the kernels take such states (of float32) and such an update (of float32 or bfloat16), here and now."""
     return (
-        x.device.type == "cpu"
+        library.is_eager()  # first: dynamic graphs must not depend on sizes
+        and x.device.type == "cpu"
         and x.dtype is torch.float32
         and x.dim() > 0
         and x.shape[-1] % LANES == 0
@@ -30,7 +31,6 @@ def serves(x: Tensor, update: Tensor | None = None) -> bool:
                 and update.dtype in (torch.float32, torch.bfloat16)
             )
         )
-        and not torch.compiler.is_compiling()
         and library.available()
     )
 
@@ -38,10 +38,10 @@ def serves(x: Tensor, update: Tensor | None = None) -> bool:
 def drops(x: Tensor) -> bool:
     """Whether the kernel for dropout takes such a tensor, here and now."""
     return (
-        x.device.type == "cpu"
+        library.is_eager()  # first: dynamic graphs must not depend on sizes
+        and x.device.type == "cpu"
         and x.dtype in (torch.float32, torch.bfloat16)
         and x.numel() % LANES == 0
-        and not torch.compiler.is_compiling()
         and library.available()
     )
 
@@ -60,6 +60,8 @@ def norm(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, *, centered
         x: (..., width), see `serves`.
         weight, bias: (width,), float32.
     """
+    if not torch.is_grad_enabled():
+        return library.operations().norm_forward(None, x.contiguous(), weight, bias, eps, centered, 0.0, 0)[1]
     normed: Tensor = _Norm.apply(None, x.contiguous(), weight, bias, eps, centered, 0.0, 0)
     return normed
 
@@ -68,10 +70,10 @@ def normed_sum(
     update: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, rate: float, *, centered: bool
 ) -> tuple[Tensor, Tensor]:
     """x + dropout(update), and its norm, see `norm`; the random numbers are torch's."""
-    seed = library.drawn_seed(rate)
-    both: tuple[Tensor, Tensor] = _Norm.apply(
-        update.contiguous(), x.contiguous(), weight, bias, eps, centered, rate, seed
-    )
+    given = update.contiguous(), x.contiguous(), weight, bias, eps, centered, rate, library.drawn_seed(rate)
+    if not torch.is_grad_enabled():
+        return library.operations().norm_forward(*given)[:2]
+    both: tuple[Tensor, Tensor] = _Norm.apply(*given)
     return both
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from eir_seq.models.layers import residual_sum as facade
 from eir_seq.models.layers.feed_forward.activations import activated, activation
 from eir_seq.models.layers.norms.layer_norm import LayerNorm
 from eir_seq.models.layers.norms.rms_norm import CenteredRMSNorm, RMSNorm
@@ -23,6 +24,11 @@ NORMS: list[Callable[[int], HasTerms]] = [
     RMSNorm.Config().build,
     CenteredRMSNorm.Config().build,
 ]
+
+
+@pytest.fixture(autouse=True)
+def _small_norms_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(facade, "LEAST", 0)
 
 
 def kept(shape: tuple[int, ...], seed: int, rate: float) -> Tensor:
@@ -92,6 +98,9 @@ def test_norm_alone(norm: Callable[[int], HasTerms]) -> None:
     torch.manual_seed(0)
     x, module, down = draw(100, 64), norm(64), torch.randn(100, 64)
     found = module(x)
+    with torch.no_grad():
+        assert torch.equal(module(x), found)
+        assert torch.equal(residual_norm(x, x, nn.Dropout(0.0), module)[1], module(x + x))
     assert type(found.grad_fn).__name__ == "_NormBackward"
     grads = torch.autograd.grad(found, [x, *module.parameters()], down)
     x64 = x.detach().double().requires_grad_()

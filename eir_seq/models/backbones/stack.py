@@ -305,18 +305,15 @@ class Stack(CheckpointsLayers):
     def _shared_bias(self, start: int, length: int) -> Bias | None:
         if self.score_bias is None:
             return None
-        table = self._bias_table(length, start + length)
-        return lambda query, key: table[:, :, : query.shape[2], : key.shape[2]]
+        bias: Bias = self.score_bias.by_distance(start + length)  # type: ignore[operator]
+        return bias
 
     def bias_of_last(self, keys: int) -> Tensor:
         """(1, heads, 1, keys) what `score_bias` adds at the last of so many tokens."""
-        return self._bias_table(1, keys)
-
-    def _bias_table(self, queries: int, keys: int) -> Tensor:
         assert self.score_bias is not None
-        probe = torch.empty(1, 1, queries, 1, device=self.embeddings.tokens.weight.device)
-        table: Tensor = self.score_bias(probe, probe.new_empty(1, 1, keys, 1))
-        return table
+        query = torch.empty(1, 1, 1, 1, device=self.embeddings.tokens.weight.device)
+        bias: Tensor = self.score_bias(query, query.new_empty(1, 1, keys, 1))
+        return bias
 
 
 def check_mask(mask: Tensor | None, shape: tuple[int, int]) -> None:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from eir_seq.models.layers.eager import is_eager
 from eir_seq.native import norms as native
 
 ROW = 256
@@ -51,6 +52,10 @@ class Kept:
         noise = words.view(torch.int8)
         return cls(noise[: rows * ROW].view(rows, ROW), int(noise[-1]) % ROW, round(rate * STEPS), count)
 
+    def without_noise(self) -> Kept:
+        """The same with nothing that memory matters for; `replace` puts the noise back."""
+        return replace(self, noise=self.noise.new_empty(0))
+
     @property
     def scale(self) -> float:
         """The factor on what is kept."""
@@ -77,9 +82,7 @@ def _thresholds(dropped: int) -> Tensor:
 
 def serves(x: Tensor, rate: float) -> bool:
     """Whether bytes decide about such numbers: on a CPU, outside of graphs, at usual rates."""
-    return (
-        LEAST < rate < MOST and x.device.type == "cpu" and x.is_floating_point() and not torch.compiler.is_compiling()
-    )
+    return LEAST < rate < MOST and x.device.type == "cpu" and x.is_floating_point() and is_eager()
 
 
 class _Dropped(torch.autograd.Function):
@@ -89,11 +92,11 @@ class _Dropped(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, rate: float) -> Tensor:
         kept = Kept.drawn(x.numel(), rate)
         ctx.save_for_backward(kept.noise)
-        ctx.kept = replace(kept, noise=None)
+        ctx.kept = kept.without_noise()
         return _scaled(x, kept)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (noise,) = ctx.saved_tensors
         return _scaled(gradients[0], replace(ctx.kept, noise=noise)), None

@@ -8,6 +8,9 @@ from torch import Tensor, nn
 
 from eir_seq.native import norms as native
 
+LEAST = 2**16
+"""Numbers from which on torch's layer norm, which starts faster, takes longer."""
+
 
 class NormTerms(NamedTuple):
     """What tells a norm over channels from others.
@@ -42,7 +45,8 @@ def residual_norm(x: Tensor, update: Tensor, dropout: nn.Dropout, norm: nn.Modul
     if isinstance(norm, HasTerms) and native.serves(x, update):
         weight, bias, eps, centered = norm.terms()
         rate = dropout.p if dropout.training else 0.0
-        if native.takes(weight, bias):
+        large = rate > 0 or not centered or x.numel() >= LEAST
+        if large and native.takes(weight, bias):
             return native.normed_sum(update, x, weight, bias, eps, rate, centered=centered)
     total = x + dropout(update)
     normed: Any = norm(total)
@@ -54,4 +58,6 @@ def native_norm(norm: HasTerms, x: Tensor) -> Tensor | None:
     if not native.serves(x):
         return None
     weight, bias, eps, centered = norm.terms()
-    return native.norm(x, weight, bias, eps, centered=centered) if native.takes(weight, bias) else None
+    if (centered and x.numel() < LEAST) or not native.takes(weight, bias):
+        return None
+    return native.norm(x, weight, bias, eps, centered=centered)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from eir_seq.models.layers.attention import spelled_out
+from eir_seq.models.layers.attention import grouping, packed, spelled_out
 from eir_seq.models.layers.attention.grouping import planned
 from eir_seq.models.layers.attention.packed import DistanceBias, PackedBias, packed_attention
 
@@ -122,19 +122,38 @@ def test_autocast() -> None:
 
 
 @pytest.mark.parametrize("heads", [1, 64])
-@pytest.mark.parametrize("window", [None, 9])
+@pytest.mark.parametrize("window", [None, 9, 30])
 @pytest.mark.parametrize("causal", [False, True])
-def test_texts_that_share_calls(causal: bool, window: int | None, heads: int) -> None:
-    """Lengths of a batch: some alike, some pieces inside of a text, some at its ends, an empty text."""
+def test_texts_that_share_calls(causal: bool, window: int | None, heads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lengths of a batch: some alike, some pieces inside of a text, some at its ends, an empty text; a wide window."""
+    monkeypatch.setattr(grouping, "NARROW", 20)
+    monkeypatch.setattr(packed, "NARROW", 20)
+    monkeypatch.setattr(packed, "LEAST_BLOCK", 32)
     lengths = (1, 90, 20, 21, 0, 22, 8, 8, 16, 17, 32, 57)
     query, key, value = (draw(sum(lengths), heads, 2, seed=i) for i in range(3))
-    plan = planned(lengths, lengths, heads, causal, window)
     if heads == 1 and window is None:
-        assert len(plan.groups) < 4
+        assert len(planned(lengths, lengths, heads, causal).groups) < 4
     found = packed_attention(query, key, value, lengths, lengths, causal=causal, window=window, scale=2.0)
     texts = zip(*(x.split(lengths) for x in (query, key, value)), strict=True)
     parts = [reference(*text, causal=causal, window=window, bias=None, scale=2.0) for text in texts]
     torch.testing.assert_close(found, torch.cat(parts))
     direction, leaves = draw(*found.shape).detach(), (query, key, value)
     gradients = [torch.autograd.grad(x, leaves, direction, retain_graph=True) for x in (found, torch.cat(parts))]
+    torch.testing.assert_close(*gradients)
+
+
+def test_shared_keys() -> None:
+    """A query sees its window and the shared tokens of its text, each once; other texts may share more or none."""
+    lengths, reach, window = (100, 70, 9, 3, 150), 4, 5
+    shared = ((0, 3, 50), (100,), (170,), (), (300,))
+    query, key, value = (draw(sum(lengths), 2, 3, seed=i) for i in range(3))
+    found = packed_attention(query, key, value, lengths, lengths, window=window, shared=shared, scale=2.0)
+    places, texts = torch.arange(sum(lengths)), torch.arange(5).repeat_interleave(torch.tensor(lengths))
+    look = (places[:, None] - places).abs() <= reach
+    look[:, [place for own in shared for place in own]] = True
+    look &= texts[:, None] == texts
+    scores = torch.einsum("qhd,khd->hqk", query, key) * 2
+    expected = torch.einsum("hqk,khd->qhd", scores.masked_fill(~look, float("-inf")).softmax(-1), value)
+    torch.testing.assert_close(found, expected)
+    gradients = [torch.autograd.grad(x.square().sum(), (query, key, value)) for x in (found, expected)]
     torch.testing.assert_close(*gradients)

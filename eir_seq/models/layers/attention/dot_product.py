@@ -46,13 +46,13 @@ class DotProduct(Configured):
         """(..., heads, length, head_size) each -> (..., heads, queries, head_size).
 
         `mask`: bool, True where a query may look, or what is added to scores. `causal`: each query sees the keys up to
-        its own place. Fewer heads of keys and values are shared by groups of query heads.
+        its own place, besides. Fewer heads of keys and values are shared by groups of query heads.
         """
         if self.attn_implementation == EAGER:
             groups = query.shape[-3] // key.shape[-3]
             key, value = (x.repeat_interleave(groups, -3) for x in (key, value))
             scores = query @ key.transpose(-1, -2) * scale
-            mask = causal_mask(query, key) if causal else mask
+            mask = _with_past(mask, query, key) if causal else mask
             if mask is not None:
                 hidden = torch.finfo(scores.dtype).min
                 scores = scores.masked_fill(~mask, hidden) if mask.dtype == torch.bool else scores + mask
@@ -84,9 +84,7 @@ def kernel(
     if query.dim() == 4 and spelled_out.serves(query, mask, dropout):
         return spelled_out.attention(query, key, value, mask, dropout, scale, causal=causal)
     if causal and mask is not None:
-        past = causal_mask(query, key)
-        mask = mask & past if mask.dtype is torch.bool else mask.masked_fill(~past, torch.finfo(mask.dtype).min)
-        causal = False
+        mask, causal = _with_past(mask, query, key), False
     shared = bool(query.shape[-3] != key.shape[-3])
     return F.scaled_dot_product_attention(query, key, value, mask, dropout, causal, scale=scale, enable_gqa=shared)
 
@@ -96,6 +94,14 @@ def in_dtype(mask: Tensor, dtype: torch.dtype) -> Tensor:
     if mask.dtype is dtype:
         return mask
     return mask.clamp(min=max(torch.finfo(x).min for x in (dtype, mask.dtype))).to(dtype)
+
+
+def _with_past(mask: Tensor | None, query: Tensor, key: Tensor) -> Tensor:
+    """A mask of both kinds, without what a query of a causal product does not see."""
+    past = causal_mask(query, key)
+    if mask is None:
+        return past
+    return mask & past if mask.dtype is torch.bool else mask.masked_fill(~past, torch.finfo(mask.dtype).min)
 
 
 def causal_mask(query: Tensor, key: Tensor) -> Tensor:

@@ -20,8 +20,10 @@ CALL = 2**15
 """Pairs (times heads) that take as long as a call."""
 APART = 32
 """Texts of a group at most, so that a plan takes linear time."""
-SMALLEST_PIECE, LARGEST_PIECE = 32, 128
-"""Queries of a piece of a text with a window; half of what they see, between these."""
+NARROW = 128
+"""Widest window whose texts are cut into pieces here: each piece has its own copy of the keys around it."""
+SMALLEST_PIECE = 32
+"""Queries of a piece of a text at least; else as many as the keys around them: keys are copied twice at most."""
 
 Integers = NDArray[np.int64]
 
@@ -61,13 +63,20 @@ class Plan:
 
 @lru_cache(maxsize=32)
 def planned(
-    queries: tuple[int, ...], keys: tuple[int, ...], heads: int, causal: bool, window: int | None, padded: bool = True
+    queries: tuple[int, ...],
+    keys: tuple[int, ...],
+    heads: int,
+    causal: bool,
+    window: int | None = None,
+    padded: bool = True,
+    shared: tuple[tuple[int, ...], ...] | None = None,
 ) -> Plan:
     """The rectangles for texts of these lengths; see `packed_attention`.
 
     Args:
         padded: whether texts of unequal length may share one where a mask would hide the padding.
     """
+    assert window is None or window <= NARROW or max(queries) <= window
     lengths, sources = np.array(queries), np.array(keys)
     long = lengths > window if window is not None else np.zeros(len(lengths), dtype=bool)
     if not long.any() and _equal(queries) and _equal(keys):
@@ -80,11 +89,15 @@ def planned(
         own = order[members]
         shape = len(own), int(lengths[own].max()), int(sources[own].max())
         hidden = None if causal else _beyond(np.zeros_like(own), sources[own], shape[2])
-        bounds = places[own], places[own] + sources[own]
-        rectangles.add(starts[own], lengths[own], places[own], bounds, Group(shape, hidden, causal))
+        seen = places[own, None] + np.minimum(np.arange(shape[2]), sources[own, None] - 1)
+        rectangles.add(starts[own], lengths[own], seen, Group(shape, hidden, causal))
     if long.any():
         assert window is not None
-        _add_pieces(rectangles, starts[long], lengths[long], heads, causal, window)
+        count = max(map(len, shared)) if shared else 0
+        common = np.full((len(lengths), count), -1)
+        for row, places_of_text in zip(common, shared or (), strict=False):
+            row[: len(places_of_text)] = places_of_text
+        _add_pieces(rectangles, starts[long], lengths[long], common[long], heads, causal, window)
     return rectangles.plan(int(lengths.sum()))
 
 
@@ -103,15 +116,12 @@ class _Rectangles:
         self.tokens: list[Integers] = []
         self.height = 0
 
-    def add(
-        self, starts: Integers, lengths: Integers, first: Integers, bounds: tuple[Integers, Integers], group: Group
-    ) -> None:
-        """Texts whose queries begin at `starts`, keys at `first`; those out of `bounds`, from and to, are padding."""
-        count, height, width = group.shape
+    def add(self, starts: Integers, lengths: Integers, keys: Integers, group: Group) -> None:
+        """Texts whose queries begin at `starts` and see `keys`; padding repeats the last query."""
+        count, height, _ = group.shape
         places = np.arange(height)
         self.queries.append((starts[:, None] + np.minimum(places, lengths[:, None] - 1)).ravel())
-        low, high = (x[:, None] for x in bounds)
-        self.keys.append((first[:, None] + np.arange(width)).clip(low, high - 1).ravel())
+        self.keys.append(keys.ravel())
         real = np.broadcast_to(places < lengths[:, None], (count, height)).ravel()
         self.rows.append(self.height + np.flatnonzero(real))
         self.tokens.append(self.queries[-1][real])
@@ -160,27 +170,42 @@ def _hidden(hide: NDArray[np.bool_]) -> Tensor:
 
 
 def _add_pieces(
-    rectangles: _Rectangles, starts: Integers, lengths: Integers, heads: int, causal: bool, window: int
+    rectangles: _Rectangles,
+    starts: Integers,
+    lengths: Integers,
+    shared: Integers,
+    heads: int,
+    causal: bool,
+    window: int,
 ) -> None:
-    """Pieces of texts that are longer than their window, each with the keys that some of its queries see."""
+    """Pieces of texts that are longer than their window, each with the keys that some of its queries see.
+
+    `shared`: (texts, count) further keys of all queries of a text, before those around them; -1 where there is none.
+    """
     before, after = window - 1, 0 if causal else window - 1
-    size = min(max((before + after) // 2, SMALLEST_PIECE), LARGEST_PIECE)
+    size = max(before + after, SMALLEST_PIECE)
     counts = -(-lengths // size)
     number = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
-    text, end = np.repeat(starts, counts), np.repeat(starts + lengths, counts)
-    own = text + number * size
+    start, end = np.repeat(starts, counts), np.repeat(starts + lengths, counts)
+    shared = np.repeat(shared, counts, axis=0)
+    own = start + number * size
     taken = np.minimum(size, end - own)
-    inside = (own - before >= text) & (own + size + after <= end)
-    order = np.flatnonzero(~inside)
-    order = order[np.argsort(taken[order], kind="stable")]
-    parts = [order[x] for x in _partition(taken[order], before + taken[order] + after, heads)]
+    low, high = own - before, own + size + after
+    within = (shared >= low[:, None]) & (shared < high[:, None])
+    inside = (low >= start) & (high <= end) & ~within.any(1) & (shared >= 0).all(1)
+    edges = np.flatnonzero(~inside)
+    edges = edges[np.argsort(taken[edges], kind="stable")]
+    parts = [edges[x] for x in _partition(taken[edges], before + taken[edges] + after, heads)]
     for pieces in ([np.flatnonzero(inside)] if inside.any() else []) + parts:
         height = int(taken[pieces].max())
-        width = before + height + after
-        apart = np.arange(width) - before - np.arange(height)[:, None]
-        band = _hidden((apart < -before) | (apart > after))
-        first = own[pieces] - before
-        outside = _beyond(text[pieces] - first, end[pieces] - first, width)
-        mask = band[None, None] if outside is None else torch.minimum(band, outside)
-        group = Group((len(pieces), height, width), mask)
-        rectangles.add(own[pieces], taken[pieces], first, (text[pieces], end[pieces]), group)
+        around = low[pieces, None] + np.arange(before + height + after)
+        apart = np.arange(around.shape[1]) - before - np.arange(height)[:, None]
+        hide = ((apart < -before) | (apart > after))[None]
+        if not inside[pieces[0]]:
+            beyond = (around < start[pieces, None]) | (around >= end[pieces, None])
+            again = (around[:, :, None] == shared[pieces, None]).any(-1)
+            hide = hide | (beyond | again)[:, None]
+        none = np.broadcast_to((shared[pieces] < 0)[: len(hide), None], (len(hide), height, shared.shape[1]))
+        mask = _hidden(np.concatenate((none, hide), 2))[:, None]
+        keys = np.concatenate((shared[pieces], around), 1).clip(start[pieces, None], end[pieces, None] - 1)
+        rectangles.add(own[pieces], taken[pieces], keys, Group((len(pieces), height, keys.shape[1]), mask))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from eir_seq.models.layers.attention.dot_product import FLASH, SDPA, DotProduct
-from eir_seq.models.layers.attention.packed import packed_attention
+from eir_seq.models.layers.attention.packed import LEAST_BLOCK, packed_attention
 from eir_seq.models.layers.attention.scorer import Pairs, Scorer
 from eir_seq.models.layers.attention.windows import windows
 from eir_seq.models.layers.build import Part
@@ -20,10 +20,8 @@ from eir_seq.models.layers.dropout import drop
 from eir_seq.models.layers.linear import Linear
 from eir_seq.models.layers.norms.layer_norm import HeadNorm
 from eir_seq.models.layers.positions.alibi import Alibi
+from eir_seq.models.layers.positions.relative import DistanceBias
 from eir_seq.models.layers.positions.rotary import Rotary
-
-LEAST_BLOCK = 256
-"""Query chunk size if the window is smaller."""
 
 
 class Attention(DotProduct):
@@ -187,13 +185,13 @@ class Attention(DotProduct):
         causal = self.config.causal and not self.crosses
         queries, keys = ctx.layout, ctx.memory_layout if self.crosses else ctx.layout
         assert keys is not None
-        scorer, biases, mixed = self.config.scorer, self._biases(ctx), []
-        if scorer.plain and self.attn_implementation == SDPA and not any(biases):
+        scorer, bias, mixed = self.config.scorer, self._bias(ctx), []
+        if scorer.plain and self.attn_implementation == SDPA and (bias is None or isinstance(bias, DistanceBias)):
             lengths, window = (queries.lengths, keys.lengths), self.config.window
             how: dict[str, Any] = {"causal": causal, "window": window, "dropout": dropout, "scale": self.scale}
-            return packed_attention(query, key, value, *lengths, **how).flatten(1)
+            return packed_attention(query, key, value, *lengths, bias=bias, **how).flatten(1)
         texts = zip(query.split(queries.lengths), key.split(keys.lengths), value.split(keys.lengths), strict=True)
-        for text, bias in zip(texts, biases, strict=True):
+        for text, bias in zip(texts, self._biases(ctx), strict=True):
             q, k, v = (x.transpose(0, 1)[None] for x in text)
             if self.config.window:
                 assert bias is None, "windows have no biases"

@@ -7,35 +7,21 @@ that no kernel has to hold one of every pair of tokens.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from eir_seq.models.layers.attention.dot_product import in_dtype, kernel
-from eir_seq.models.layers.attention.grouping import planned
+from eir_seq.models.layers.attention.grouping import NARROW, Plan, planned
+from eir_seq.models.layers.attention.windows import windows
+from eir_seq.models.layers.positions.relative import DistanceBias
 from eir_seq.native import attention as native
 
-
-@dataclass(frozen=True)
-class DistanceBias:
-    """What is added to scores, by the distance from query to key: the same for all texts (T5, ALiBi).
-
-    `values`: (heads or 1, distances), that of a key `d` tokens after its query in column ``origin + d``; with a
-    gradient where it is learned.
-    """
-
-    values: Tensor
-    origin: int
-
-    def dense(self, queries: int, keys: int) -> Tensor:
-        """(heads or 1, queries, keys), the queries being the last of the keys."""
-        device = self.values.device
-        own = torch.arange(keys - queries, keys, device=device)[:, None]
-        return self.values[:, torch.arange(keys, device=device) - own + self.origin]
-
-
+LEAST_BLOCK = 256
+"""Queries of a block if the window is smaller."""
 PackedBias = Sequence[Tensor] | DistanceBias
 """What is added to the scaled scores: a tensor per text, broadcastable to (heads, queries, keys), or by distance."""
 
@@ -52,6 +38,7 @@ def packed_attention(
     bias: PackedBias | None = None,
     dropout: float = 0.0,
     scale: float | None = None,
+    shared: tuple[tuple[int, ...], ...] | None = None,
 ) -> Tensor:
     """softmax(Q K^T scale + bias) V of each of several texts, which are stored one after the other without padding.
 
@@ -65,6 +52,8 @@ def packed_attention(
         bias: see `PackedBias`; may have a gradient.
         dropout: probability that a weight is set to zero, drawn from torch's generator.
         scale: factor on the products; by default one over the square root of the head size.
+        shared: tokens of each text that all of its queries see, besides the window (`narrow`), by their places among
+            all tokens.
 
     Returns:
         (tokens, heads, head_size).
@@ -77,7 +66,7 @@ def packed_attention(
         torch.Size([7, 2, 4])
     """
     scale = query.shape[-1] ** -0.5 if scale is None else scale
-    if native.serves(query, key):
+    if native.serves(query, key) and native.few(shared):
         reach = -1 if window is None else window - 1
         return native.attention(
             query,
@@ -89,26 +78,35 @@ def packed_attention(
             after=0 if causal else reach,
             dropout=dropout,
             scale=scale,
+            shared=None if shared is None else _places_in_texts(shared, tuple(key_lengths)),
             **_native_bias(bias, query.shape[1], query_lengths, key_lengths),
         )
-    if bias is not None and (window is not None or not isinstance(bias, DistanceBias)):
+    wide = window is not None and not narrow(window) and max(query_lengths) > window
+    if wide or (bias is not None and (window is not None or not isinstance(bias, DistanceBias))):
+        assert shared is None, "only narrow windows know shared keys"
         return _one_by_one(query, key, value, query_lengths, key_lengths, causal, window, bias, dropout, scale)
-    plan = planned(tuple(query_lengths), tuple(key_lengths), query.shape[1], causal, window, bias is None)
+    lengths = tuple(query_lengths), tuple(key_lengths)
+    plan: Plan = planned(*lengths, query.shape[1], causal, window, bias is None, shared)
     q, k, v = _laid_out(query, plan.queries), _laid_out(key, plan.keys), _laid_out(value, plan.keys)
-    texts = zip(plan.groups, *plan.rectangles(q, k, v), strict=True)
     mixed = []
-    for group, *qkv in texts:
+    for group, *texts in zip(plan.groups, *plan.rectangles(q, k, v), strict=True):
         mask = None if group.mask is None else in_dtype(group.mask, query.dtype)
         if bias is not None:
             own = bias.dense(*group.shape[1:]).to(query.dtype)
             mask = own if mask is None else mask + own
-        found = kernel(*(x.transpose(1, 2) for x in qkv), mask, dropout, scale, causal=group.causal)
+        q, k, v = (x.transpose(1, 2) for x in texts)
+        found = kernel(q, k, v, mask, dropout, scale, causal=group.causal)
         mixed.append(found.transpose(1, 2).flatten(0, 1))
     return _laid_out(mixed[0] if len(mixed) == 1 else torch.cat(mixed), plan.back)
 
 
 def _laid_out(x: Tensor, index: Tensor | None) -> Tensor:
     return x if index is None else x.index_select(0, index.to(x.device))
+
+
+def narrow(window: int) -> bool:
+    """Whether few calls compute windows of many texts."""
+    return window <= NARROW
 
 
 def _one_by_one(
@@ -119,21 +117,33 @@ def _one_by_one(
     key_lengths: Sequence[int],
     causal: bool,
     window: int | None,
-    bias: PackedBias,
+    bias: PackedBias | None,
     dropout: float,
     scale: float,
 ) -> Tensor:
-    """The same where each text has its own bias."""
+    """The same where each text has its own bias, or is cut into wide windows."""
     mixed = []
     parts = (x.split(list(y)) for x, y in ((query, query_lengths), (key, key_lengths), (value, key_lengths)))
     for number, text in enumerate(zip(*parts, strict=True)):
         q, k, v = (x.transpose(0, 1)[None] for x in text)
-        mask = bias.dense(q.shape[2], k.shape[2]) if isinstance(bias, DistanceBias) else bias[number]
-        if window is not None:
-            mask = mask.masked_fill(~_window_mask(q, k, window), torch.finfo(mask.dtype).min)
-        out = kernel(q, k, v, in_dtype(mask, query.dtype), dropout, scale, causal=causal)
+        if bias is None and window is not None and q.shape[2] > window:
+            out = _in_blocks(q, k, v, causal, window, dropout, scale)
+        else:
+            mask = _bias_of(bias, number, q.shape[2], k.shape[2])
+            if mask is not None and window is not None and window < k.shape[2]:
+                near = window_mask(q.shape[2], k.shape[2], 0, causal, window).to(mask.device)
+                mask = mask.masked_fill(~near, torch.finfo(mask.dtype).min)
+            out = kernel(q, k, v, mask if mask is None else in_dtype(mask, query.dtype), dropout, scale, causal=causal)
         mixed.append(out[0].transpose(0, 1))
     return torch.cat(mixed)
+
+
+@lru_cache(maxsize=4)
+def _places_in_texts(shared: tuple[tuple[int, ...], ...], lengths: tuple[int, ...]) -> Tensor:
+    """Places among all tokens -> (texts, places) those in their text; -1 where there is none."""
+    most, starts = max(map(len, shared)), accumulate(lengths, initial=0)
+    rows = [[place - start for place in own] for own, start in zip(shared, starts, strict=False)]
+    return torch.tensor([row + [-1] * (most - len(row)) for row in rows]).view(len(shared), most)
 
 
 def _native_bias(
@@ -148,8 +158,31 @@ def _native_bias(
     return {"biases": [own.expand(heads, queries, keys) for own, queries, keys in texts]}
 
 
-def _window_mask(query: Tensor, key: Tensor, window: int) -> Tensor:
-    """(queries, keys) bool: the keys nearer than `window` to either side."""
-    own = torch.arange(query.shape[2], device=query.device)[:, None]
-    apart = torch.arange(key.shape[2], device=query.device) - own
-    return apart.abs() < window
+def _bias_of(bias: PackedBias | None, text: int, queries: int, keys: int) -> Tensor | None:
+    if bias is None:
+        return None
+    return bias.dense(queries, keys) if isinstance(bias, DistanceBias) else bias[text]
+
+
+def _in_blocks(
+    query: Tensor, key: Tensor, value: Tensor, causal: bool, window: int, dropout: float, scale: float
+) -> Tensor:
+    """(1, heads, length, head_size) each -> the same: queries block by block, with the keys that some of them see."""
+    before, after = window - 1, 0 if causal else window - 1
+    size = max(window, LEAST_BLOCK)
+    around = zip(
+        query.split(size, 2), windows(key, size, before, after), windows(value, size, before, after), strict=True
+    )
+    mixed = []
+    for number, (q, k, v) in enumerate(around):
+        first = min(number * size, before)  # place of the first query among these keys
+        mask = window_mask(q.shape[2], k.shape[2], first, causal, window).to(q.device)
+        mixed.append(kernel(q, k, v, mask, dropout, scale, causal=False))
+    return torch.cat(mixed, 2)
+
+
+@lru_cache(maxsize=16)
+def window_mask(queries: int, keys: int, first: int, causal: bool, window: int) -> Tensor:
+    """(queries, keys) bool of keys nearer than `window`, with `causal` not after their query; it is key `first`."""
+    apart = torch.arange(keys) - first - torch.arange(queries)[:, None]
+    return (apart > -window) & (apart < (1 if causal else window))

@@ -70,13 +70,12 @@ class Scorer:
 
     def attend(self, attention: Scored, query: Tensor, key: Tensor, value: Tensor, pairs: Pairs) -> Tensor:
         """Queries, keys and values -> (batch, heads, queries, head_size)."""
-        mask, causal = pairs.mask, pairs.causal
+        mask = pairs.mask
         if (bias := pairs.bias) is not None:
-            look = pairs.visible(query, key)
-            mask, causal = bias if look is None else bias.masked_fill(~look, torch.finfo(bias.dtype).min), False
+            mask = bias if mask is None else bias.masked_fill(~mask, torch.finfo(bias.dtype).min)
         if isinstance(mask, Tensor) and mask.is_floating_point():
             mask = mask.to(query.dtype)
-        return attention._product(query, key, value, mask, pairs.dropout, attention.scale, causal=causal)
+        return attention._product(query, key, value, mask, pairs.dropout, attention.scale, causal=pairs.causal)
 
     def attend_eagerly(self, attention: Scored, query: Tensor, key: Tensor, value: Tensor, pairs: Pairs) -> Tensor:
         """The same by way of the weights, for scorers that no kernel can compute."""

@@ -6,15 +6,16 @@ on both sides and to the global tokens. Time and memory grow linearly with the l
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from eir_seq.models.layers.attention.dot_product import SDPA
-from eir_seq.models.layers.attention.packed import packed_attention
+from eir_seq.models.layers.attention.packed import narrow, packed_attention
 from eir_seq.models.layers.attention.windows import KEPT, InPieces, in_layout, piece, starts, texts_of
 from eir_seq.models.layers.context import Context, look_mask
 from eir_seq.models.layers.dropout import drop
@@ -33,6 +34,14 @@ class Globals:
     place: Tensor | None
     real: Tensor
     seen: Tensor
+
+    @cached_property
+    def places(self) -> tuple[tuple[int, ...], ...] | None:
+        """`place` of each text, as numbers."""
+        if self.place is None:
+            return None
+        pairs = zip(self.place.tolist(), self.real.tolist(), strict=True)
+        return tuple(tuple(x for x, real in zip(*pair, strict=True) if real) for pair in pairs)
 
     @classmethod
     def of(cls, ctx: Context) -> Globals:
@@ -54,12 +63,6 @@ class Globals:
         filled = order[None] < count[:, None]
         place[filled] = layout.pack(is_global).flatten().nonzero().squeeze(1)
         return cls(place, filled, layout.pack(mask & ~is_global))
-
-    def places_in_texts(self, lengths: Sequence[int]) -> Tensor:
-        """(batch, globals) where they are in their own text; -1 where there is none."""
-        assert self.place is not None
-        starts = torch.tensor((0, *lengths[:-1]), device=self.place.device).cumsum(0)
-        return (self.place - starts[:, None]).masked_fill(~self.real, -1)
 
 
 class SlidingWindowAttention(InPieces):
@@ -93,8 +96,7 @@ class SlidingWindowAttention(InPieces):
         layout = ctx.layout
         marked: Globals = ctx.once("globals", lambda: Globals.of(ctx))
         query, key, value = (self._heads(part(x)) for part in (self.query, self.key, self.value))
-        few = marked.place is None or (native.serves(query, key) and marked.place.shape[1] <= native.MOST_SHARED)
-        if few and self._in_few_calls(ctx):
+        if self._in_few_calls(query, key, marked, ctx):
             mixed = self._packed(query, key, value, marked, ctx)
         else:
             mixed = self._local(query, key, value, marked, ctx)
@@ -113,9 +115,11 @@ class SlidingWindowAttention(InPieces):
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (-1, self.head_size))
 
-    def _in_few_calls(self, ctx: Context) -> bool:
+    def _in_few_calls(self, query: Tensor, key: Tensor, marked: Globals, ctx: Context) -> bool:
         """Whether `packed_attention` computes what is wanted: every token is real, and no weights are asked for."""
         plain = ctx.attentions is None and ctx.head_mask is None and not torch.compiler.is_compiling()
+        has_kernel = native.serves(query, key) and native.few(marked.places)
+        plain = plain and (has_kernel or narrow(self.config.reach + 1))
         return plain and self.attn_implementation == SDPA and (ctx.layout.packed or ctx.layout.mask is None)
 
     def _packed(self, query: Tensor, key: Tensor, value: Tensor, marked: Globals, ctx: Context) -> Tensor:
@@ -124,15 +128,9 @@ class SlidingWindowAttention(InPieces):
         lengths = layout.lengths if layout.packed else (layout.length,) * layout.batch
         dropout = self.config.dropout if self.training else 0.0
         q, k, v = (x if layout.packed else x.flatten(0, 1) for x in (query, key, value))
-        reach, scale = self.config.reach, self.scale
-        if marked.place is None:
-            mixed = packed_attention(q, k, v, lengths, lengths, window=reach + 1, dropout=dropout, scale=scale)
-        else:
-            shared = ctx.once("global_places", lambda: marked.places_in_texts(lengths))
-            mixed = native.attention(
-                q, k, v, lengths, lengths, before=reach, after=reach, shared=shared, dropout=dropout, scale=scale
-            )
-        return mixed.flatten(1).view(*query.shape[:-2], -1)
+        how: dict[str, Any] = {"window": self.config.reach + 1, "dropout": dropout, "scale": self.scale}
+        how["shared"] = marked.places
+        return packed_attention(q, k, v, lengths, lengths, **how).flatten(1).view(*query.shape[:-2], -1)
 
     def _local(self, query: Tensor, key: Tensor, value: Tensor, marked: Globals, ctx: Context) -> Tensor:
         """(..., heads, head_size) each -> (..., hidden)."""

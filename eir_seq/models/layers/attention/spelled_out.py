@@ -18,6 +18,7 @@ from torch.autograd.function import once_differentiable
 
 from eir_seq.models.layers import dropout as dropping
 from eir_seq.models.layers.dropout import Kept
+from eir_seq.models.layers.eager import is_eager
 
 PAIRS = 2**18
 """Pairs of queries and keys that are taken at a time, in float32 a megabyte: half of a second-level cache."""
@@ -30,11 +31,7 @@ KEPT = 2**23
 def serves(query: Tensor, mask: Tensor | None, dropout: float) -> bool:
     """Whether attention takes this way."""
     learned = mask is not None and mask.requires_grad and torch.is_grad_enabled()
-    return (
-        query.device.type == "cpu"
-        and not torch.compiler.is_compiling()
-        and (dropping.serves(query, dropout) or (learned and dropout == 0))
-    )
+    return query.device.type == "cpu" and is_eager() and (dropping.serves(query, dropout) or (learned and dropout == 0))
 
 
 def attention(
@@ -147,15 +144,15 @@ class _Attention(torch.autograd.Function):
                 used, factor = _used(weights, kept)
                 out = q.new_empty(*q.shape[:2], width).baddbmm_(used, v, beta=0, alpha=factor)
                 mixed[part.texts, :, part.queries] = out.view(-1, heads, part.queries.stop - part.queries.start, width)
-                draws.append(kept and replace(kept, noise=None))
-                saved.extend((weights if keep else sums, kept and kept.noise))
+                draws.append(None if kept is None else kept.without_noise())
+                saved.extend((weights if keep else sums, None if kept is None else kept.noise))
         ctx.save_for_backward(query, key, value, mask, mixed, *saved)
         ctx.draws, ctx.keep = draws, keep
         ctx.scale, ctx.causal = scale, causal
         return mixed
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, mask, mixed, *saved = ctx.saved_tensors
         gradient, scale = gradients[0], ctx.scale
@@ -172,15 +169,15 @@ class _Attention(torch.autograd.Function):
                 k, v = (part.rows(x, part.keys, groups) for x in (key, value))
                 if not ctx.keep:  # these are the sums
                     weights = _scores(q, k, mask, part, heads, scale, ctx.causal).sub_(weights).exp_()
-                used, factor = _used(weights, draw and replace(draw, noise=noise))
-                to_value = torch.empty_like(v).baddbmm_(used.transpose(1, 2), g, beta=0, alpha=factor)
+                used, factor = _used(weights, None if draw is None else replace(draw, noise=noise))
+                to_value = v.new_empty(v.shape).baddbmm_(used.transpose(1, 2), g, beta=0, alpha=factor)
                 change = torch.empty_like(weights).baddbmm_(g, v.transpose(1, 2), beta=0, alpha=factor)
                 change.mul_(used).addcmul_(weights, part.rows(shares, part.queries, groups), value=-1)
                 if grad_mask is not None:
                     own = part.within(grad_mask)
                     own += change.view(-1, heads, *own.shape[2:]).sum_to_size(own.shape)
-                to_query = torch.empty_like(q).baddbmm_(change, k, beta=0, alpha=scale)
-                to_key = torch.empty_like(k).baddbmm_(change.transpose(1, 2), q, beta=0, alpha=scale)
+                to_query = q.new_empty(q.shape).baddbmm_(change, k, beta=0, alpha=scale)
+                to_key = k.new_empty(k.shape).baddbmm_(change.transpose(1, 2), q, beta=0, alpha=scale)
                 grad_query[part.texts, :, part.queries] = to_query.view(-1, heads, q.shape[1] * groups // heads, size)
                 for whole, found in ((grad_key, to_key), (grad_value, to_value)):
                     own = whole[part.texts, :, part.keys]

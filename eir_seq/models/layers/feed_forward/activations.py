@@ -52,7 +52,7 @@ _NATIVE = {
 def activated(x: Tensor, name: str, factor: Tensor | None = None, dropout: nn.Dropout | None = None) -> Tensor:
     """dropout(f(x)), or dropout(f(x) factor), of the activation with that published name."""
     rate = dropout.p if dropout is not None and dropout.training else 0.0
-    one_pass = name != "relu" or rate or factor is not None  # torch's is as fast for a relu alone
+    one_pass = rate or factor is not None or name != "relu"  # torch's is as fast for a relu alone
     like = factor is None or (factor.dtype is x.dtype and factor.shape == x.shape)
     if one_pass and like and native.serves(x, _NATIVE.get(name, "")):
         return native.activated(x, _NATIVE[name], factor, rate)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
+from eir_seq.models.layers.eager import is_eager
+from eir_seq.models.layers.precision import at_least_float32
 from eir_seq.models.layers.residual_sum import HasTerms, NormTerms, native_norm
 
 
@@ -36,8 +40,38 @@ class RMSNorm(HasTerms):
         """(..., size) -> (..., size); the mean square is taken in float32 or better."""
         if (found := native_norm(self, x)) is not None:
             return found
+        if is_eager() and x.dtype is self.weight.dtype:
+            normed: Tensor = _Normed.apply(x, self.weight, self.eps)
+            return normed
         wide = x if x.dtype == torch.float64 else x.float()
         return self.weight * (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)).to(x.dtype)
+
+
+class _Normed(torch.autograd.Function):
+    """Scaled states over their root mean square, of one dtype; keeps the states alone for the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        wide = at_least_float32(x)
+        factor = _factor(wide, eps)
+        ctx.save_for_backward(x, weight, factor)
+        return (wide * factor).to(x.dtype).mul_(weight)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, factor = ctx.saved_tensors
+        unit, gradient = at_least_float32(x) * factor, at_least_float32(gradients[0])
+        product = gradient * unit
+        to_weight = product.flatten(0, -2).sum(0).to(weight.dtype)
+        share = (product @ weight.to(product.dtype)).div_(-x.shape[-1])[..., None]
+        to_x = torch.mul(gradient, weight, out=product).addcmul_(unit, share).mul_(factor)
+        return to_x.to(x.dtype), to_weight, None
+
+
+def _factor(x: Tensor, eps: float) -> Tensor:
+    """(..., size) -> (..., 1): one over the root mean square."""
+    return torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(eps).rsqrt_()
 
 
 class CenteredRMSNorm(HasTerms):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +42,38 @@ def distance_buckets(distance: Tensor, count: int, max_distance: int) -> Tensor:
     return torch.where(distance < exact, distance, far.clamp(max=count - 1))
 
 
+@dataclass(frozen=True)
+class DistanceBias:
+    """What is added to scores by the distance from query to key, the same for all texts and layers (T5).
+
+    `values`: (heads or 1, distances), that of a key `d` tokens after its query in column ``origin + d``; with a
+    gradient where it is learned.
+    """
+
+    values: Tensor
+    origin: int
+    _made: dict[tuple[int, int], Tensor] = field(default_factory=dict, compare=False, repr=False)
+
+    def __call__(self, query: Tensor, key: Tensor) -> Tensor:
+        """Queries and keys (batch, heads, length, head_size) -> (1, heads or 1, queries, keys)."""
+        return self.dense(query.shape[2], key.shape[2])[None]
+
+    def dense(self, queries: int, keys: int) -> Tensor:
+        """(heads or 1, queries, keys), the queries being the last of the keys; made once for all layers."""
+        if torch.compiler.is_compiling():
+            return self.values[:, distances(queries, keys, self.values.device) + self.origin]
+        if (queries, keys) not in self._made:
+            if not torch.is_grad_enabled():  # texts of a packed batch would keep one each
+                self._made.clear()
+            columns = self.values[:, None, self.origin - keys + 1 : self.origin + queries]
+            self._made[queries, keys] = by_distance(columns.expand(-1, queries, -1))
+        return self._made[queries, keys]
+
+    def to(self, device: torch.device) -> DistanceBias:
+        """The same on that device."""
+        return DistanceBias(self.values.to(device), self.origin)
+
+
 class RelativeBuckets(Configured):
     """A learned bias per head and bucket of distance (T5, https://arxiv.org/abs/1910.10683, 2.1).
 
@@ -72,6 +104,11 @@ class RelativeBuckets(Configured):
         else:
             distance = (-distance).clamp(min=0)
         return base + distance_buckets(distance, count, self.config.max_distance)
+
+    def by_distance(self, longest: int) -> DistanceBias:
+        """The bias of texts of up to `longest` tokens."""
+        distance = torch.arange(1 - longest, longest, device=self.table.weight.device)
+        return DistanceBias(self.table(self.bucket(distance)).t(), longest - 1)
 
     def forward(self, query: Tensor, key: Tensor) -> Tensor:
         """Queries and keys (batch, heads, length, head_size) -> (1, heads, queries, keys)."""

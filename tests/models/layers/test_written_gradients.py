@@ -1,0 +1,62 @@
+"""Layers with hand-written gradients: those of the operations that they stand for, which graphs still hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from eir_seq.models.layers.norms import rms_norm
+from eir_seq.models.layers.norms.rms_norm import RMSNorm
+from eir_seq.models.layers.positions import rotary
+from eir_seq.models.layers.positions.rotary import InterleavedRotary, Rotary
+
+
+@pytest.mark.parametrize("made", [Rotary(), Rotary(fraction=0.5), InterleavedRotary(), InterleavedRotary(channels=4)])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_rotations(made: Rotary, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    heads = torch.randn(7, 2, 8, dtype=dtype, requires_grad=True)
+    tables = made.tables(torch.arange(7), 8, torch.tensor(7))
+    own = tuple(table.to(dtype) for table in tables) if dtype is torch.float64 else tables
+    assert_alike(monkeypatch, rotary, lambda: made.rotate(heads, *own), (heads,))
+    if dtype is torch.float64:
+        assert torch.autograd.gradgradcheck(lambda x: made.rotate(x, *own), (heads,))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_root_mean_squares(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    norm, x = RMSNorm(16, 1e-3).to(dtype), torch.randn(3, 5, 16, dtype=dtype, requires_grad=True)
+    torch.nn.init.normal_(norm.weight)
+    assert_alike(monkeypatch, rms_norm, lambda: norm(x), (x, norm.weight))
+    found = norm(x)
+    (gradient,) = torch.autograd.grad(found.square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        torch.autograd.grad(gradient.sum(), x)
+
+
+def assert_alike(
+    monkeypatch: pytest.MonkeyPatch, module: object, compute: Callable[[], Tensor], leaves: tuple[Tensor, ...]
+) -> None:
+    """Values and gradients, hand-written and not."""
+    results = []
+    for written in (True, False):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "is_eager", lambda written=written: written)
+            found = compute()
+        torch.manual_seed(1)
+        results.append((found, *torch.autograd.grad(found, leaves, torch.randn_like(found))))
+    half = results[0][0].dtype is torch.bfloat16
+    torch.testing.assert_close(*results, **({"atol": 0.1, "rtol": 0.02} if half else {}))
+
+
+def test_function_transforms() -> None:
+    """`torch.func` takes the operations that it knows."""
+    norm, x = RMSNorm(4, 1e-6), torch.randn(3, 4)
+    found = torch.func.vmap(torch.func.grad(lambda x: norm(x).square().sum()))(x)
+    x.requires_grad_()
+    (expected,) = torch.autograd.grad(norm(x).square().sum(), x)
+    torch.testing.assert_close(found, expected)
