@@ -61,10 +61,11 @@ class TokenRows:
             return self
         keep = np.minimum(keep, sizes)
         place = np.arange(len(self.ids)) - np.repeat(self.bounds[:-1], sizes)
-        first = {"tail": 0, "middle-out": -(-keep // 2)}.get(strategy, keep)
-        kept = place < np.repeat(first, sizes) if np.ndim(first) else place < first
+        first = keep
         if strategy in ("tail", "middle-out"):
-            kept |= place >= np.repeat(sizes - (keep - first), sizes)
+            first = np.zeros_like(keep) if strategy == "tail" else -(-keep // 2)
+        last = np.repeat(sizes - (keep - first), sizes)
+        kept = (place < np.repeat(first, sizes)) | (place >= last)
         return TokenRows(self.ids[kept], np.concatenate([[0], np.cumsum(keep)]))
 
 
