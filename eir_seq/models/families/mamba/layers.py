@@ -17,8 +17,8 @@ from eir_seq.models.layers.feed_forward.activations import activation
 from eir_seq.models.layers.linear import Linear
 from eir_seq.models.layers.norms.rms_norm import RMSNorm
 from eir_seq.models.layers.precision import at_least_float32
-from eir_seq.models.layers.recurrence.one_token import one_token
 from eir_seq.models.layers.recurrence.linear_recurrence import apart
+from eir_seq.models.layers.recurrence.one_token import one_token
 
 CALLS = 2**19
 """Numbers of states that are computed in the time that the calls for a text take."""

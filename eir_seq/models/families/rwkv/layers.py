@@ -13,8 +13,8 @@ from eir_seq.models.families.rwkv.wkv import wkv, wkv_of_next
 from eir_seq.models.layers.context import Context
 from eir_seq.models.layers.linear import Linear
 from eir_seq.models.layers.precision import at_least_float32
-from eir_seq.models.layers.recurrence.one_token import one_token
 from eir_seq.models.layers.recurrence.linear_recurrence import apart
+from eir_seq.models.layers.recurrence.one_token import one_token
 from eir_seq.models.layers.residual import Layer, LayerPlan
 
 CALLS = 2**15
@@ -52,6 +52,8 @@ def in_front(x: Tensor, last: Tensor | None, ctx: Context) -> tuple[Tensor, Tens
 def _squared(x: Tensor) -> Tensor:
     """The squares of what nothing else holds."""
     return x.square() if torch.is_grad_enabled() else x.mul_(x)
+
+
 def _begins(lengths: tuple[int, ...], device: torch.device) -> Tensor:
     """The first token of each packed text that has one."""
     ends = torch.tensor(lengths).cumsum(0)
