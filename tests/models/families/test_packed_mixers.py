@@ -58,7 +58,7 @@ def learned(model: Model, ids: Tensor, mask: Tensor) -> dict[str, Tensor]:
 @pytest.mark.parametrize(("model_type", "options"), PACKED, ids=str)
 def test_packed_is_padded(model_type: str, options: dict[str, Any], left: bool) -> None:
     model = tiny(model_type, **options)
-    none = {name: 0.0 for name in DROPOUTS if name in vars(model.config)}
+    none: dict[str, Any] = {name: 0.0 for name in DROPOUTS if name in vars(model.config)}
     model = noisy(tiny(model_type, **options, **none))
     found = []
     for model.pack in (True, False):
@@ -80,7 +80,7 @@ def test_transforms_of_real_numbers(shape: tuple[int, ...]) -> None:
     """Half of the channels give the whole transform, and its first and second gradients."""
     x = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
     mixer = Fourier.Config(hidden_size=shape[2]).build()
-    ctx = Context(Layout(*shape[:2]), torch.arange(shape[1]).expand(shape[:2]))
+    ctx = Context(Layout(shape[0], shape[1]), torch.arange(shape[1]).expand(shape[:2]))
     torch.testing.assert_close(mixer(x, ctx), torch.fft.fft2(x, dim=(1, 2)).real)
     assert torch.autograd.gradcheck(lambda y: mixer(y, ctx), x)
     assert torch.autograd.gradgradcheck(lambda y: mixer(y, ctx), x)
