@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from eir_seq.models.layers.attention.packed import DistanceBias, packed_attention
+from eir_seq.models.layers.attention.packed import packed_attention
+from eir_seq.models.layers.positions.relative import DistanceBias
 from eir_seq.native import reference
 from eir_seq.native.attention import attention
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -12,6 +12,13 @@ from eir_seq.models.layers.norms import rms_norm
 from eir_seq.models.layers.norms.rms_norm import RMSNorm
 from eir_seq.models.layers.positions import rotary
 from eir_seq.models.layers.positions.rotary import InterleavedRotary, Rotary
+from eir_seq.native import library
+
+
+@pytest.fixture(autouse=True)
+def _torchs_operations() -> Iterator[None]:
+    with library.without():
+        yield
 
 
 @pytest.mark.parametrize("made", [Rotary(), Rotary(fraction=0.5), InterleavedRotary(), InterleavedRotary(channels=4)])
