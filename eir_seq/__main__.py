@@ -21,9 +21,9 @@ TUNABLES = {
 By default each thread keeps small freed blocks for itself, wherever they lie. What a step leaves of these in the region
 of its activations cuts it up, large blocks no longer fit, and the heap grows. Without them freed neighbours merge.
 
-And by default the free end of the heap goes back to the system when a step frees its activations; the next step gets it
-back page by page, filled with zeros. Up to trim_threshold bytes now stay. Setting it fixes mmap_threshold, the size from
-which on a block is mapped on its own; glibc would raise that to the same 32 MiB as blocks are freed.
+By default, too, the free end of the heap goes back to the system when a step frees its activations, and the next step
+gets it back page by page, filled with zeros. Now up to trim_threshold bytes stay. To set it fixes mmap_threshold, too:
+the size from which on a block is mapped on its own, which glibc would raise to the same 32 MiB as blocks are freed.
 """
 
 
