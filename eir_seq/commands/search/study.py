@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from eir_seq.commands.search.algorithms import build_pruner, build_sampler
 from eir_seq.config.packages import is_installed, missing_package
 from eir_seq.config.sweep_settings import Direction, SweepConfig
 from eir_seq.config.sweeps import Dimension
@@ -244,8 +245,8 @@ class Study:
         study = optuna.Study(
             self.name,
             self._storage,
-            sampler=_sampler(self.config, derive_seed(self._seed, "sweep", number) % 2**32),
-            pruner=_pruner(self.config),
+            sampler=build_sampler(self.config, derive_seed(self._seed, "sweep", number) % 2**32),
+            pruner=build_pruner(self.config),
         )
         handle = optuna.Trial(study, trial_id)
         chosen: dict[str, Any] = {}
@@ -414,32 +415,6 @@ def _is_of_storage(error: Exception) -> bool:
     except ImportError:
         return False
     return isinstance(error, SQLAlchemyError)
-
-
-def _sampler(config: SweepConfig, seed: int) -> Any:
-    from optuna import samplers
-
-    startup = config.startup_trials
-    if config.sampler in ("random", "grid"):  # the points of a grid are fixed
-        return samplers.RandomSampler(seed=seed)
-    if config.sampler == "tpe":
-        return samplers.TPESampler(seed=seed, n_startup_trials=startup)
-    if config.sampler == "gp":
-        return samplers.GPSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
-    return samplers.CmaEsSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
-
-
-def _pruner(config: SweepConfig) -> Any:
-    from optuna import pruners
-
-    warmup, factor = config.pruner_warmup, config.reduction_factor
-    if config.pruner == "median":
-        return pruners.MedianPruner(n_startup_trials=config.pruner_startup, n_warmup_steps=warmup)
-    if config.pruner == "asha":
-        return pruners.SuccessiveHalvingPruner(min_resource=warmup, reduction_factor=factor)
-    if config.pruner == "hyperband":
-        return pruners.HyperbandPruner(min_resource=warmup, reduction_factor=factor)
-    return pruners.NopPruner()
 
 
 def _is_running(frozen: Any) -> bool:

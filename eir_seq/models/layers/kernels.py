@@ -1,6 +1,6 @@
 """Which library multiplies matrices in float32 on a CPU: MKL, torch's default, or oneDNN, which is in the same wheel.
 
-MKL is at full speed on processors of Intel. How far it falls behind on those of AMD differs: by half on Zen 5, by a
+MKL is at full speed on processors of Intel. How much slower it is on those of AMD differs: by half on Zen 5, by a
 tenth and for large products only on Zen 4. So there both are measured once, which takes about a second, and what was
 found is kept in the user's cache folder: kernels round differently, and a choice that was made anew in each process
 would make two runs of one command differ. A run notes the choice in its manifest and keeps it where it continues.
