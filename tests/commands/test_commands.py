@@ -69,7 +69,7 @@ def test_every_command_has_help(command: str, capsys: Capture) -> None:
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["tran"], "tran: not a command; choose from train, check, predict, chat, embed, models, bench, sweep, runs, cache, schema; did you mean 'train'?"),
+        (["tran"], "tran: not a command; choose from train, check, predict, chat, embed, models, bench, sweep, runs, cache, native, schema; did you mean 'train'?"),
         (["--cgf", "job"], "--cgf: not a flag; did you mean '--cfg'? (command line)"),
         (["--experimental-rerun", "x.pickle"], "--experimental-rerun: it would load a pickle; repeat a run from"),
         (["--config-dir", "nowhere", "experiment=mine"], "--config-dir: 'nowhere' is not a folder (command line)"),

@@ -128,7 +128,7 @@ def test_packed_equals_padded(model_type: str, task: str) -> None:
             for mask in (others.bool(), torch.cat((real, others.bool()), -1)):
                 if packed.shape[:2] == mask.shape:
                     packed, padded = packed[mask], padded[mask]
-        torch.testing.assert_close(packed, padded, atol=1e-5, rtol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(packed, padded, atol=2e-5, rtol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
 
 
 @every_model

@@ -30,13 +30,16 @@ def case_of(name: str) -> Case:
 
 @pytest.mark.parametrize("name", WINDOWED)
 def test_what_a_window_sees(name: str, tmp_path: Path) -> None:
-    """A token moves the states of those within its window, layer upon layer, and of no others."""
+    """A token moves the states of those within its window, layer upon layer, and of no others.
+
+    Experts get other rows, whose products may round differently.
+    """
     model = pair(case_of(name), "base", tmp_path).ours
     windows = [layer.mixer.config.window for layer in model.body.layers]  # type: ignore[union-attr]
     ids = inputs_of(case_of(name), model.config)["input_ids"][:1]
     other = ids.clone()
     other[0, 2] = 3 + int(ids[0, 2]) % 7
-    moved = (model(ids).last_hidden_state - model(other).last_hidden_state).abs().amax((0, 2)) > 0
+    moved = (model(ids).last_hidden_state - model(other).last_hidden_state).abs().amax((0, 2)) > 1e-5
     reach = 2 + sum(WINDOW - 1 if window else ids.shape[1] for window in windows)
     assert moved.tolist() == [2 <= place <= reach for place in range(ids.shape[1])]
     assert WINDOW in windows

@@ -64,7 +64,7 @@ def test_losses_of_routers(wanted: bool | None, tmp_path: Path) -> None:
         expected = [found[0] for found in theirs[f"{side}_router_logits"] if found[0].dim() == 3]
         assert len(expected) == len(ours[f"{side}_router_logits"])
         for our_scores, their_scores in zip(ours[f"{side}_router_logits"], expected, strict=True):
-            assert difference(our_scores, their_scores) < 1e-5
+            assert difference(our_scores, their_scores) < 3e-5  # of scores up to 12, with steps of 1e-6
     ours.loss.backward()
     theirs.loss.backward()
     router = both.oracle.encoder.block[1].layer[1].mlp.router.classifier.weight.grad

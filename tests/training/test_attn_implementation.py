@@ -30,10 +30,11 @@ def tables(folder: Path) -> None:
 
 
 def test_runs_agree(tmp_path: Path) -> None:
-    losses = []
+    """Without dropout of attention, whose random numbers they draw in another order."""
+    losses, options = [], {"model_init_config": {**TINY, "attention_dropout": 0.0}}
     for way in ("eager", "sdpa"):
         tables(folder := tmp_path / way)
-        train(experiment(folder, inputs=choice(way), trainer={"max_epochs": 1, "validate_every": None}))
+        train(experiment(folder, inputs=choice(way, **options), trainer={"max_epochs": 1, "validate_every": None}))
         network: Any = read_bundle(folder / "run" / "bundle").network
         ways = {m.attn_implementation for m in network.modules() if isinstance(m, DotProduct)}
         assert ways == {way}

@@ -72,7 +72,7 @@ def test_a_run_with_missing_times(tmp_path: Path) -> None:
     given = experiment(tmp_path, times=[5, 10], horizon=10)
     given["outputs"]["score"] = {"type": "regression", "column": "risk"}
     given["data"]["on_missing"] = "keep"
-    given["trainer"] |= {"max_epochs": 2, "accumulate": 2, "monitor": {"output": "life", "metric": "c_index"}}
+    given["trainer"] |= {"max_epochs": 3, "accumulate": 2, "monitor": {"output": "life", "metric": "c_index"}}
     given["run"] = {"dir": str(tmp_path / "run")}
     result = train(validate_experiment(given), finish=write_report)
     measured = result["test"]["life"]

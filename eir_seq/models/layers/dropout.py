@@ -74,6 +74,7 @@ class Kept:
 
 
 @lru_cache(maxsize=32)
+@torch.inference_mode(mode=False)  # what is kept serves training, too
 def _thresholds(dropped: int) -> Tensor:
     """(2 * ROW,) int8: the pattern twice, for `dropped` of `STEPS`; multiples of 85 spread what is rounded up."""
     order = torch.arange(2 * ROW) * 85 % ROW

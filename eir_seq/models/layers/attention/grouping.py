@@ -62,6 +62,7 @@ class Plan:
 
 
 @lru_cache(maxsize=32)
+@torch.inference_mode(mode=False)  # what is kept serves training, too
 def planned(
     queries: tuple[int, ...],
     keys: tuple[int, ...],

@@ -139,6 +139,7 @@ def _one_by_one(
 
 
 @lru_cache(maxsize=4)
+@torch.inference_mode(mode=False)  # what is kept serves training, too
 def _places_in_texts(shared: tuple[tuple[int, ...], ...], lengths: tuple[int, ...]) -> Tensor:
     """Places among all tokens -> (texts, places) those in their text; -1 where there is none."""
     most, starts = max(map(len, shared)), accumulate(lengths, initial=0)
@@ -182,6 +183,7 @@ def _in_blocks(
 
 
 @lru_cache(maxsize=16)
+@torch.inference_mode(mode=False)  # what is kept serves training, too
 def window_mask(queries: int, keys: int, first: int, causal: bool, window: int) -> Tensor:
     """(queries, keys) bool of keys nearer than `window`, with `causal` not after their query; it is key `first`."""
     apart = torch.arange(keys) - first - torch.arange(queries)[:, None]

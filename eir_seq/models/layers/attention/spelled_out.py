@@ -98,7 +98,7 @@ class _Part(NamedTuple):
 
 def _parts(batch: int, heads: int, queries: int, keys: int, causal: bool) -> Iterator[_Part]:
     pairs = max(1, heads * queries * keys)
-    size = queries
+    size = max(queries, 1)
     if queries > BLOCK and (causal or pairs > 2 * PAIRS):
         size = max(BLOCK, PAIRS // (heads * keys) // 64 * 64)
     together = max(1, PAIRS // pairs)
@@ -206,6 +206,7 @@ def _scores(q: Tensor, k: Tensor, mask: Tensor | None, part: _Part, heads: int, 
 
 
 @lru_cache(maxsize=16)
+@torch.inference_mode(mode=False)  # what is kept serves training, too
 def _future(count: int) -> Tensor:
     """(count, count): minus infinity for keys after their query."""
     return torch.full((count, count), float("-inf")).triu(1)
