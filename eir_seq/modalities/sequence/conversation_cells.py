@@ -23,11 +23,6 @@ class ConversationCells:
     answered: bool
 
     @property
-    def is_html(self) -> bool:
-        """Conversations are not."""
-        return False
-
-    @property
     def column(self) -> str:
         """The column of what is answered."""
         return self.spoken.source

@@ -54,8 +54,8 @@ class ConversationModality(SequenceModality):
 
     spoken: Conversation
 
-    @cached_property
-    def cells(self) -> ConversationCells:  # type: ignore[override]  # other cells
+    @property
+    def cells(self) -> ConversationCells:
         """How its columns are checked."""
         return ConversationCells(self.spoken, answered=True)
 
@@ -118,8 +118,8 @@ class FittedConversations(FittedSequence):
         """Writes conversations as tokens."""
         return Chat(self.tokenizer, self.template, f"outputs.{self.spoken.output}.chat_template")
 
-    @cached_property
-    def cells(self) -> ConversationCells:  # type: ignore[override]  # other cells
+    @property
+    def cells(self) -> ConversationCells:
         """How rows are checked that are to be answered."""
         return ConversationCells(self.spoken, answered=False)
 

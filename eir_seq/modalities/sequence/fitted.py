@@ -19,7 +19,7 @@ from eir_seq.config.outputs import OutputBase
 from eir_seq.config.schema import DataConfig
 from eir_seq.errors import Fault, UserError
 from eir_seq.files import read_json
-from eir_seq.modalities.base import LENGTH, STATE_FILE, TOKENS, Collator, FittedModality, RowSource, ragged
+from eir_seq.modalities.base import LENGTH, STATE_FILE, TOKENS, Cells, Collator, FittedModality, RowSource, ragged
 from eir_seq.modalities.cells import parse_cell
 from eir_seq.modalities.sequence.batches import IDS, PAIR_IDS, WORD_COUNT, WORDS, SequenceCollator
 from eir_seq.modalities.sequence.cells import InputCells
@@ -65,9 +65,14 @@ class FittedSequence(FittedModality):
     """Keys of the config that decide on the number of tokens, and on how many of them are read."""
 
     @cached_property
-    def cells(self) -> InputCells:
-        """How its columns are read and checked."""
+    def text_cells(self) -> InputCells:
+        """How texts and what accompanies them are read and checked."""
         return InputCells(self.name, self.config, self.sources)
+
+    @property
+    def cells(self) -> Cells:
+        """How its columns are checked."""
+        return self.text_cells
 
     @property
     def frame(self) -> tuple[tuple[int, ...], int | None]:
@@ -99,7 +104,7 @@ class FittedSequence(FittedModality):
     @property
     def has_words(self) -> bool:
         """Whether the text column holds words, so that each token has one."""
-        return self.config.is_split_into_words or self.cells.is_html
+        return self.config.is_split_into_words or self.text_cells.is_html
 
     @property
     def collator(self) -> SequenceCollator:
@@ -145,7 +150,7 @@ class FittedSequence(FittedModality):
         pair = self.config.pair_column
         if self._of_texts:
             return self._encode_texts(_texts(rows[self.config.column]), None if pair is None else _texts(rows[pair]))
-        contents = [self.cells.content(text) for text in rows[self.config.column]]
+        contents = [self.text_cells.content(text) for text in rows[self.config.column]]
         spans = any(source.reads_offsets for source in self.sources.values())
         spaced = "xpaths" not in self.sources
         read = tokenize(self.tokenizer, contents, self.config.max_characters, offsets=spans, spaced=spaced)
@@ -283,7 +288,7 @@ class FittedSequence(FittedModality):
 
     def show(self, rows: Mapping[str, Sequence[str]]) -> list[str]:
         """What is in the texts of some rows, in readable form."""
-        texts = [joined(self.cells.content(text), " ") for text in rows[self.config.column]]
+        texts = [joined(self.text_cells.content(text), " ") for text in rows[self.config.column]]
         if self.config.pair_column is None:
             return texts
         return [f"{text} | {pair}" for text, pair in zip(texts, rows[self.config.pair_column], strict=True)]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from eir_seq.config.tokenizers import PublishedTokenizerConfig, TokenizerBase, WordTokenizerConfig
 from eir_seq.errors import Fault, UserError
-from eir_seq.modalities.base import Modality, Purpose
+from eir_seq.modalities.base import Cells, Modality, Purpose
 from eir_seq.modalities.sequence.cells import InputCells
 from eir_seq.modalities.sequence.config import SequenceInputConfig
 from eir_seq.modalities.sequence.fitted import ROWS_PER_BATCH, FittedSequence, cells_of
@@ -52,11 +52,16 @@ class SequenceModality(Modality):
         return SequenceModality(name, config, sentinels=purpose.sentinels, cache=purpose.cache)
 
     @cached_property
-    def cells(self) -> InputCells:
+    def text_cells(self) -> InputCells:
         """How its columns are read and checked."""
         if not self.config.tensors.given():
             return InputCells(self.name, self.config)
         return InputCells(self.name, self.config, declare_sources(self.name, self.config))
+
+    @property
+    def cells(self) -> Cells:
+        """How its columns are checked."""
+        return self.text_cells
 
     def fit(self, train_rows: Rows, seed: int) -> FittedSequence:
         """Train or load the tokenizer, and resolve `max_length`, on the training rows.
@@ -90,12 +95,12 @@ class SequenceModality(Modality):
         return FittedSequence(self.name, config, tokenizer, max_length, statistics, sources=sources)
 
     def _sources(self, train_rows: Rows, tokenizer: Tokenizer) -> dict[str, TensorSource]:
-        if not self.cells.sources:
+        if not self.text_cells.sources:
             return {}
         if self.given is not None and self.given.config.tensors == self.config.tensors:
             return dict(self.given.sources)
-        sources = adapt(self.cells.sources, self.config, tokenizer, f"inputs.{self.name}")
-        contents = [self.cells.content(text) for text in train_rows[self.config.column]]
+        sources = adapt(self.text_cells.sources, self.config, tokenizer, f"inputs.{self.name}")
+        contents = [self.text_cells.content(text) for text in train_rows[self.config.column]]
         return {kind: source.fit(cells_of(source, train_rows), contents) for kind, source in sources.items()}
 
     def adopting(self, fitted: FittedSequence) -> SequenceModality:
@@ -149,7 +154,7 @@ class SequenceModality(Modality):
         config = self.config
         separator = " " if config.tokenizer is None else config.tokenizer.separator
         for batch in batches_of(rows, self._text_columns):
-            contents = map(self.cells.content, batch[config.column])
+            contents = map(self.text_cells.content, batch[config.column])
             yield from (joined(content, separator)[: config.max_characters] for content in contents)
             if config.pair_column is not None:
                 yield from (text[: config.max_characters] for text in batch[config.pair_column])
