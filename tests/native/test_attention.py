@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from eir_seq.models.layers.attention.dot_product import kernel
 from eir_seq.models.layers.attention.packed import packed_attention
 from eir_seq.models.layers.positions.relative import DistanceBias
 from eir_seq.native import reference
@@ -175,3 +176,12 @@ def test_dropped_weights() -> None:
     assert not torch.equal(mask, reference.dropout_mask(6, 0.25, 3, 4, 100, torch.arange(100)))
     assert not torch.equal(mask[0], mask[1])
     assert not torch.equal(mask, reference.dropout_mask(5, 0.25, 2, 4, 100, torch.arange(100)))
+
+
+def test_queries_that_see_nothing_weigh_all_keys_alike() -> None:
+    """As torch does where all scores get the least number; padded texts of deberta have such queries."""
+    query, key, value = torch.randn(3, 1, 2, 40, 16).unbind()
+    mask = torch.zeros(1, 1, 40, 40)
+    mask[..., 30:, :] = torch.finfo(torch.float32).min
+    found = kernel(query, key, value, mask, 0.0, 0.25, causal=False)
+    assert apart(found[:, :, 30:], value.mean(2, keepdim=True).expand(-1, -1, 10, -1)) < ROUNDING[torch.float32]

@@ -79,7 +79,7 @@ def kernel(
 ) -> Tensor:
     """Torch's, or what is faster, see `DotProduct._product`; here a mask may come on top of `causal`."""
     added = mask is None or mask.is_floating_point()
-    if query.dim() == 4 and query.shape[2] > 1 and added and native.serves(query, key):
+    if query.dim() == 4 and query.shape[2] > 1 and added and native.serves(query, key) and not _sees_nothing(mask):
         return native.batched(query, key, value, mask, causal=causal, dropout=dropout, scale=scale)
     if query.dim() == 4 and spelled_out.serves(query, mask, dropout):
         return spelled_out.attention(query, key, value, mask, dropout, scale, causal=causal)
@@ -102,6 +102,11 @@ def _with_past(mask: Tensor | None, query: Tensor, key: Tensor) -> Tensor:
     if mask is None:
         return past
     return mask & past if mask.dtype is torch.bool else mask.masked_fill(~past, torch.finfo(mask.dtype).min)
+
+
+def _sees_nothing(mask: Tensor | None) -> bool:
+    """Whether all scores of some query get the least number: torch weighs its keys alike, native kernels give zeros."""
+    return mask is not None and bool((mask.amax(-1) <= torch.finfo(mask.dtype).min / 2).any())
 
 
 def causal_mask(query: Tensor, key: Tensor) -> Tensor:
