@@ -33,6 +33,8 @@ SLURM_PORT = 15_000
 """To which the last digits of the job's number are added, so that jobs on one machine have ports of their own."""
 GRACE = 20.0
 """Seconds in which a process that failed ends, and in which the others end after it."""
+MOMENT = 3.0
+"""The same for a process that waits for one that never joined; nothing comes of waiting longer."""
 
 
 @dataclass(frozen=True)
@@ -226,11 +228,11 @@ class Launch:
         return None
 
     def _watch(self) -> None:
-        """End this process if another one has ended and this one does not notice, as in a kernel of NCCL."""
+        """End this process if another one has ended and this one does not notice: at `join`, or in a kernel of NCCL."""
         while not self._done.wait(1.0):
             failure = next((found for process in self._processes if (found := process.failure()) is not None), None)
             if failure is not None:
-                if not self._done.wait(2 * GRACE):
+                if not self._done.wait(2 * GRACE if self._joined else MOMENT):
                     if isinstance(failure, Stopped):
                         os._exit(128 + failure.signum)
                     print(failure, file=sys.stderr, flush=True)
