@@ -67,6 +67,8 @@ limits `scheduler.extend` says how the learning rate continues."""
 CACHE = ".cache"
 """Where encoded rows go if the cache cannot take them."""
 _PARTIAL, _PROBE = ".partial-", ".probe-"
+_MOST_CHANGES = 12
+"""Changed keys that are listed one by one; more of them are another experiment."""
 _BEFORE = frozenset((OWNER, LOG, CACHE))
 """What a folder may hold before its config, which is what makes it a run's and is written before all else."""
 
@@ -333,6 +335,15 @@ def changed_keys(path: Path, config: ExperimentConfig) -> list[str] | None:
         for key in changed
         if not any(key == allowed or key.startswith(f"{allowed}.") for allowed in may_change)
     ]
+    if len(faults) > _MOST_CHANGES:
+        keys = ", ".join(fault.place for fault in faults[:3])
+        raise UserError(
+            Fault(
+                "run.dir",
+                f"{path / CONFIG} is that of another experiment, or damaged: {len(faults)} keys differ ({keys}, ...); "
+                "name another run.dir, or remove the folder",
+            )
+        )
     if faults:
         raise UserError(*faults)
     return changed

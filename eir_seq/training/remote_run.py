@@ -1,9 +1,10 @@
 """Run folders and bundles by URL.
 
 A run whose `run.dir` is a URL trains in a folder of the cache. What has changed there is uploaded after each checkpoint
-and at the end: files first, then `INDEX`, which names them with their hashes, and last what is no longer there is
-removed. A process that is killed on the way leaves the index of the upload before, and all that it names: the run
-continues from that checkpoint, on any machine. One process at a time owns the folder; the index says which.
+and at the end: files first, then `INDEX`, which names them with their hashes, and the files that are no longer there;
+those are removed last. A process that is killed on the way leaves the index of the upload before, and all that it
+names, or files that the next process removes: the run continues on any machine. One process at a time owns the folder;
+the index says which.
 """
 
 from __future__ import annotations
@@ -58,6 +59,8 @@ class RemoteRun:
         self.token = uuid.uuid4().hex
         self._known: dict[str, list[Any]] = {}
         """Size and hash of the files that the index names."""
+        self._gone: set[str] = set()
+        """Files of earlier uploads that are to be removed."""
         self._hashed: dict[str, tuple[int, int, str]] = {}
 
     def restore(self) -> None:
@@ -72,10 +75,12 @@ class RemoteRun:
             self._owner.unlink(missing_ok=True)
         if index is not None:
             self._known = index["files"]
+            self._gone = set(index.get("gone", ())) - self._known.keys()
             if not self.folder.exists():
                 with ThreadPoolExecutor(FETCHED_AT_ONCE) as pool:
                     list(pool.map(lambda name: self.remote.fetch(name, self.folder / name), self._known))
         self._take()
+        self._remove()
 
     def push(self) -> None:
         """Upload what has changed.
@@ -91,10 +96,10 @@ class RemoteRun:
         changed = [name for name, state in files.items() if self._known.get(name) != state]
         with ThreadPoolExecutor(FETCHED_AT_ONCE) as pool:
             list(pool.map(lambda name: self.remote.store(self.folder / name, name), changed))
-        gone = [name for name in self._known if name not in files]
+        self._gone = (self._gone | self._known.keys()) - files.keys()
         self._known = files
         self._take()
-        self.remote.remove(gone)
+        self._remove()
 
     def pushed(self) -> None:
         """`push` during a run, which a store that does not answer does not stop: the next upload has it all."""
@@ -108,9 +113,21 @@ class RemoteRun:
     def _take(self) -> None:
         """Write the index, and note here that it is ours."""
         owner = f"process {os.getpid()} on {socket.gethostname()}"
-        content = {"format": FORMAT, "token": self.token, "owner": owner, "files": self._known}
+        content = {
+            "format": FORMAT,
+            "token": self.token,
+            "owner": owner,
+            "files": self._known,
+            "gone": sorted(self._gone),
+        }
         self.remote.write(INDEX, json.dumps(content, indent=1).encode())
         self._owner.write_text(json.dumps({"token": self.token, "url": shown(self.url)}), encoding="utf-8")
+
+    def _remove(self) -> None:
+        """Remove what the index names as gone and a killed process may have left."""
+        if self._gone:
+            self.remote.remove(sorted(self._gone & self.remote.files().keys()))
+        self._gone = set()
 
     def _index(self) -> dict[str, Any] | None:
         content = self.remote.read(INDEX)
@@ -118,7 +135,7 @@ class RemoteRun:
             return None
         try:
             index: dict[str, Any] = json.loads(content)
-            names = list(index["files"])
+            names = [*index["files"], *index.get("gone", ())]
             if index["format"] != FORMAT or len(names) > MOST_FILES:
                 raise ValueError
             if any(name.startswith("/") or ".." in PurePosixPath(name).parts for name in names):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from eir_seq.commands.predict import run as predict
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import RunFailed, UserError
 from eir_seq.inference.predictor import Predictor
+from eir_seq.remote import RemoteFolder
 from eir_seq.training.console import Console
 from eir_seq.training.folder import check_destination
 from eir_seq.training.remote_run import INDEX, RemoteRun
@@ -80,8 +82,6 @@ def test_a_process_killed_while_it_uploads_leaves_the_upload_before(bucket: Buck
     url = f"{bucket.url}/run"
     stored: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
-        from eir_seq.remote.folders import RemoteFolder
-
         store = RemoteFolder.store
 
         def dying(self: RemoteFolder, source: Path, name: str) -> None:
@@ -102,6 +102,30 @@ def test_a_process_killed_while_it_uploads_leaves_the_upload_before(bucket: Buck
         )
     shutil.rmtree(tmp_path / "cache" / "runs")
     assert train(experiment(tmp_path, url))["status"] == "finished"
+
+
+@needs_moto
+def test_files_that_a_killed_process_had_to_remove(bucket: Bucket, tmp_path: Path) -> None:
+    url = f"{bucket.url}/run"
+    run = RemoteRun(url, str(tmp_path / "one"))
+    run.restore()
+    for name in ("config.yaml", "old/a.bin", "old/b.bin", "old/c.bin"):
+        (run.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (run.folder / name).write_text(name)
+    run.push()
+    shutil.rmtree(run.folder / "old")
+    with pytest.MonkeyPatch.context() as patch:
+
+        def dying(self: RemoteFolder, names: Sequence[str]) -> None:
+            self.system.rm(f"{self.path}/{names[0]}")
+            raise Killed
+
+        patch.setattr(RemoteFolder, "remove", dying)
+        with pytest.raises(Killed):
+            run.push()
+    assert {"run/old/b.bin", "run/old/c.bin"} < set(bucket.names("run"))
+    RemoteRun(url, str(tmp_path / "two")).restore()
+    assert set(bucket.names("run")) == {"run/config.yaml", f"run/{INDEX}"}
 
 
 @needs_moto
@@ -131,8 +155,6 @@ def test_two_processes_and_foreign_files(bucket: Bucket, tmp_path: Path) -> None
 @needs_moto
 @pytest.mark.slow
 def test_a_store_that_fails_does_not_stop_a_run(bucket: Bucket, tmp_path: Path) -> None:
-    from eir_seq.remote.folders import RemoteFolder
-
     url, calls = f"{bucket.url}/run", []
     store = RemoteFolder.store
     with pytest.MonkeyPatch.context() as patch:

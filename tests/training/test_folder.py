@@ -133,6 +133,17 @@ def test_a_changed_config_is_named_key_by_key(tmp_path: Path) -> None:
     )
 
 
+def test_the_config_of_another_experiment_or_half_of_one_is_one_line(tmp_path: Path) -> None:
+    begun(tmp_path / "run")
+    path = tmp_path / "run" / "config.yaml"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(line for line in lines[: len(lines) // 3]))
+    with pytest.raises(
+        UserError, match=rf"^run.dir: {path} is that of another experiment, or damaged: \d+ keys differ"
+    ):
+        RunFolder(named(tmp_path / "run")).__enter__()
+
+
 @pytest.mark.parametrize(
     ("change", "extended"),
     [
