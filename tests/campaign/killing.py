@@ -228,7 +228,8 @@ def left(folder: Path) -> Files:
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         name = SURVEY.sub(lambda match: surveys.setdefault(match[0], f"survey {len(surveys)}"), name)
-        if not IGNORED.search(name):
+        of_store = name.startswith("store/") and path.is_dir()  # a store has files alone
+        if not (of_store or IGNORED.search(name)):
             known = path.is_file() and REPEATABLE.fullmatch(name)
             found[name] = path.read_bytes().replace(str(folder).encode(), b"FOLDER") if known else b""
     return found
