@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import logging
 import os
 import re
 import resource
@@ -125,6 +126,18 @@ def _interruptible() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def quiet_hub() -> Iterator[None]:
+    """Within, the Hub's client does not log each retry: the caller reports the failure in one line."""
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def process_rank(variables: Mapping[str, str] = os.environ) -> int:

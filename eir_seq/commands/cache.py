@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from eir_seq.cache import Cache, Found
-from eir_seq.commands.models import UserParser
+from eir_seq.commands.parser import UserParser
 from eir_seq.commands.tables import size_text
 from eir_seq.config.cache import size_in_bytes
 from eir_seq.errors import Fault, UserError

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import sys
-from typing import Any, NoReturn
+from typing import Any
 
+from eir_seq.commands.parser import UserParser
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.machine import importing
 from eir_seq.models.catalogue import CATALOGUE, SYNONYMS, config_class, find, list_models
@@ -34,14 +34,6 @@ def run(arguments: list[str]) -> int:
     else:
         _show(flags.name, as_json=flags.json, tensors=flags.tensors)
     return 0
-
-
-class UserParser(argparse.ArgumentParser):
-    """A parser whose complaints are one line, like all others."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise instead of printing the usage and exiting."""
-        raise UserError(Fault(self.prog.removeprefix("python -m "), message))
 
 
 def _list(task: str | None, *, as_json: bool) -> None:

@@ -7,7 +7,7 @@ import shutil
 import time
 from pathlib import Path
 
-from eir_seq.commands.models import UserParser
+from eir_seq.commands.parser import UserParser
 from eir_seq.commands.tables import size_text
 from eir_seq.config.packages import is_installed, missing_package
 from eir_seq.errors import Fault, UserError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from eir_seq.commands.models import UserParser
+from eir_seq.commands.parser import UserParser
 from eir_seq.config.folders import options_of
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.config.sweep_settings import SweepConfig

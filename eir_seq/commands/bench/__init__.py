@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eir_seq.commands.models import UserParser
+from eir_seq.commands.parser import UserParser
 from eir_seq.commands.tables import print_table
 from eir_seq.config.folders import options_of as experiments_of
 from eir_seq.config.overrides import parse_overrides

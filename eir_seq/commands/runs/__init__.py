@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from eir_seq.commands.models import UserParser
+from eir_seq.commands.parser import UserParser
 
 
 def run(arguments: list[str]) -> int:

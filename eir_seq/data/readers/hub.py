@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +11,7 @@ import pyarrow as pa
 from eir_seq.config.schema import DataConfig
 from eir_seq.data.readers.base import RawTable, Reader, Wanted
 from eir_seq.errors import Fault, UserError, nearest
+from eir_seq.machine import quiet_hub
 
 
 def read_hub(
@@ -75,15 +75,11 @@ def _source(name: str, split: str, subset: str | None) -> str:
 @contextmanager
 def _loading(place: str, name: str, split: str, subset: str | None, revision: str | None) -> Iterator[None]:
     """Turn whatever `datasets` raises into a `UserError` of one line."""
-    talkative = logging.getLogger("huggingface_hub")
-    level = talkative.level
-    talkative.setLevel(logging.ERROR)  # every retry would be a warning, and one line is said in the end
     try:
-        yield
+        with quiet_hub():
+            yield
     except Exception as error:
         raise UserError(Fault(place, _explain(error, name, split, subset, revision))) from error
-    finally:
-        talkative.setLevel(level)
 
 
 def _named_classes(read: pa.Table, positions: Mapping[str, int], names: list[str], features: Any) -> pa.Table:

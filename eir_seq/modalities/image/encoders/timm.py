@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from eir_seq.errors import Fault, UserError, nearest
+from eir_seq.machine import quiet_hub
 from eir_seq.modalities.image.encoders.base import ImageEncoder, Published
 from eir_seq.modalities.image.encoders.config import TimmConfig
 from eir_seq.modalities.pictures import BICUBIC, BILINEAR, Scaling
@@ -67,7 +68,8 @@ class Timm(ImageEncoder):
         """Get the weights from the Hub, through the package; raises `UserError` if that fails."""
         timm = _package(weights, place)
         try:
-            loaded = timm.create_model(weights, pretrained=True, **self.arguments)
+            with quiet_hub():
+                loaded = timm.create_model(weights, pretrained=True, **self.arguments)
         except Exception as error:  # whatever the network, the Hub or the package raises
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
             raise UserError(
