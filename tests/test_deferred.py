@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from eir_seq.deferred import DeferredPackage, defer
+from eir_seq.deferred import DeferredModule, defer, executed
 
 NAME = "package_that_waits"
 
@@ -42,8 +42,8 @@ def test_parts_are_imported_alone(package: str) -> None:
     __import__(f"{package}.user")
     __import__(f"{package}.inner.deep")
     assert sys.modules[f"{package}.user"].value == 5
-    assert isinstance(sys.modules[package], DeferredPackage)
-    assert isinstance(sys.modules[f"{package}.inner"], DeferredPackage)
+    assert isinstance(sys.modules[package], DeferredModule)
+    assert isinstance(sys.modules[f"{package}.inner"], DeferredModule)
 
 
 def test_any_other_name_executes_the_package(package: str) -> None:
@@ -75,17 +75,83 @@ def test_what_is_imported_or_absent_stays_as_it_is(package: str) -> None:
     assert "no_such_package_here" not in sys.modules
 
 
+def test_a_module_waits_as_well(package: str) -> None:
+    __import__(package)
+    del sys.modules[f"{package}.part"]
+    defer(f"{package}.part", {"value": lambda: 7})
+    part = sys.modules[f"{package}.part"]
+    assert part.value == 7
+    with pytest.raises(AttributeError):
+        part.__path__  # noqa: B018
+    assert isinstance(part, DeferredModule)
+    assert executed(part).value == 1
+    assert type(part) is ModuleType
+
+
+PANDAS = """
+import sys
+import numpy as np
+import pyarrow as pa
+from eir_seq.deferred import defer_pandas
+
+defer_pandas()
+defer_pandas()
+values = [pa.array([1, None]), pa.array(["a"]), pa.array(np.zeros(2)), pa.table({"a": [[1.5], []]})]
+assert "pandas" not in sys.modules
+{then}
+import pandas as pd
+
+assert pa.array(pd.Series([1.0, float("nan")])).null_count == 1
+frame = pd.DataFrame({"a": ["x", None], "b": [pd.Timestamp(0), pd.NaT]})
+assert [column.null_count for column in pa.Table.from_pandas(frame).columns] == [1, 1]
+assert pa.array(pd.Categorical(["a", "b"])).type == pa.dictionary(pa.int8(), pa.large_string())
+"""
+
+
+@pytest.mark.parametrize("then", ["", "assert list(pa.table({'a': [1, 2]}).to_pandas()['a']) == [1, 2]"])
+def test_pyarrow_does_not_import_pandas_and_works_with_it_once_it_is_imported(then: str) -> None:
+    code = PANDAS.replace("{then}", then)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+COMPILED = """
+import sys
+import eir_seq.training.lightning
+import lightning.pytorch as pl
+import torch
+from lightning.fabric import wrappers
+from lightning.pytorch.utilities.compile import _maybe_unwrap_optimized
+
+assert not {"torch._dynamo", "sympy"} & set(sys.modules)
+module = pl.LightningModule()
+assert not isinstance(module, wrappers.OptimizedModule)
+compiled = torch.compile(module)
+assert isinstance(compiled, wrappers.OptimizedModule)
+assert _maybe_unwrap_optimized(compiled) is module
+assert sys.modules["torch._dynamo"].reset
+"""
+
+
+def test_lightning_knows_compiled_modules_without_torch_dynamo() -> None:
+    done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
 CODE = """
 import json, sys
 from eir_seq.commands import main
 
-heavy = {"lightning", "torchmetrics", "torch._dynamo", "transformers", "datasets", "scipy", "matplotlib", "sklearn"}
+heavy = {"torch._dynamo", "sympy", "pandas", "transformers", "datasets", "scipy", "matplotlib", "sklearn"}
+heavy |= {"lightning", "torchmetrics"}
 code = main(sys.argv[1:])
 checked = sorted(heavy & set(sys.modules))
 import eir_seq.training.run, eir_seq.outputs.torchmetrics
-heavy = {"transformers", "scipy.signal", "torchmetrics.text", "torchmetrics.functional.text", "torchvision", "datasets"}
-trained = sorted(heavy & set(sys.modules))
-print(json.dumps([code, checked, trained]))
+metrics = {"torchmetrics.text", "torchmetrics.functional.text", "scipy.signal", "torchvision"}
+trained = sorted((heavy - {"lightning", "torchmetrics", "scipy"} | metrics) & set(sys.modules))
+code = code or main([*sys.argv[2:], "run.dir=run"])
+run = sorted({"torch._dynamo", "sympy", "pandas", "transformers", "datasets"} & set(sys.modules))
+print(json.dumps([code, checked, trained, run]))
 """
 
 
@@ -108,7 +174,6 @@ def test_a_check_imports_torch_alone_and_a_run_no_metrics_that_it_does_not_use(t
         [sys.executable, "-c", CODE, *words], capture_output=True, text=True, check=False, cwd=tmp_path, timeout=120
     )
     assert done.returncode == 0, done.stderr
-    code, checked, trained = json.loads(done.stdout.splitlines()[-1])
+    code, checked, trained, run = json.loads(done.stdout.splitlines()[-1])
     assert code == 0, done.stdout + done.stderr
-    assert checked == []
-    assert trained == []
+    assert (checked, trained, run) == ([], [], [])

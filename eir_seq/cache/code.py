@@ -83,9 +83,11 @@ def _file(module: str) -> Path | None:
     if loaded is None or not folders:
         file = getattr(loaded, "__file__", None)
         return Path(file) if file is not None and not rest and Path(file).suffix == ".py" else None
-    paths = [Path(folder, *rest) for folder in folders]
-    found = [file for path in paths for file in (path / "__init__.py", path.with_suffix(".py")) if file.is_file()]
-    return next(iter(found), None)
+    paths = [os.path.join(folder, *rest) for folder in folders]
+    found = (
+        file for path in paths for file in (os.path.join(path, "__init__.py"), f"{path}.py") if os.path.isfile(file)
+    )
+    return next(map(Path, found), None)
 
 
 def _imported(source: str, module: str, path: Path) -> Iterator[str]:
@@ -103,6 +105,7 @@ def _imported(source: str, module: str, path: Path) -> Iterator[str]:
         yield from (f"{base}.{name}" for name in re.findall(r"(?<![\w.])[A-Za-z_]\w*", names))
 
 
+@functools.cache
 def _version(package: str) -> str | None:
     """The public version of a library; that of a build (``+cpu``) does not matter."""
     try:

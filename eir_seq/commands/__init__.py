@@ -13,8 +13,9 @@ import sys
 from collections.abc import Sequence
 
 from eir_seq import plugins
+from eir_seq.deferred import defer_pandas
 from eir_seq.errors import EXIT_RUN_FAILED, EXIT_USER, Fault, RunFailed, UserError, nearest, printable
-from eir_seq.machine import failure_of, raise_file_limit, silence
+from eir_seq.machine import failure_of, importing, raise_file_limit, silence
 
 COMMANDS = {
     "train": "train an experiment (the default command)",
@@ -110,7 +111,10 @@ def _dispatch(words: list[str]) -> int:
         listed, word = ", ".join(COMMANDS), words[0]
         hint = f"; did you mean experiment={word}?" if word in options_of("experiment") else nearest(word, COMMANDS)
         raise UserError(Fault(word, f"not a command; choose from {listed}{hint}"))
-    module = importlib.import_module(f"eir_seq.commands.{MODULES.get(command, command)}")
+    with importing():
+        module = importlib.import_module(f"eir_seq.commands.{MODULES.get(command, command)}")
+    if not plugins.registered():
+        defer_pandas()
     code: int = module.run(words)
     return code
 

@@ -43,17 +43,23 @@ def run(arguments: list[str]) -> int:
         if process_rank() == 0:  # else another process prints it
             say(str(redact(line)), sys.stdout)
     with importing():
-        from eir_seq.inference.report import write_report
         from eir_seq.training.run import train as train_experiment
 
     try:
         if composed.config.data.folds is not None and composed.config.data.fold is None:
             _cross_validate(composed.config)
         else:
-            train_experiment(composed.config, finish=write_report)
+            train_experiment(composed.config, finish=_write_report)
     except UserError as error:
         raise composed.with_sources(error) from error
     return 0
+
+
+def _write_report(folder: Path) -> Path:
+    """The report of a run; what plots is imported when there is something to plot."""
+    from eir_seq.inference.report import write_report
+
+    return write_report(folder)
 
 
 def _cross_validate(config: ExperimentConfig) -> None:
@@ -62,7 +68,6 @@ def _cross_validate(config: ExperimentConfig) -> None:
     from rich.table import Table
 
     from eir_seq.inference.fold_report import table_of, write_fold_report
-    from eir_seq.inference.report import write_report
     from eir_seq.training.folds import cross_validate
 
     rows: list[list[str]] = []
@@ -71,7 +76,7 @@ def _cross_validate(config: ExperimentConfig) -> None:
         write_fold_report(folder, metrics)
         rows.extend(table_of(metrics))
 
-    cross_validate(config, finish=write_report, conclude=conclude)
+    cross_validate(config, finish=_write_report, conclude=conclude)
     assert config.data.folds is not None
     titles = ["metric", "mean", "deviation", *(f"fold {fold}" for fold in range(config.data.folds))]
     table = Table(*titles, box=None, pad_edge=False)

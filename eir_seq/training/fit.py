@@ -314,13 +314,17 @@ def _refuse_full_disk(network: Network, folder: Path, *, averages: bool) -> None
 def flags_restored() -> Iterator[None]:
     """Puts back what `trainer.deterministic` and `trainer.benchmark` set for the whole process."""
     cudnn = torch.backends.cudnn
-    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    flags = cudnn.deterministic, cudnn.benchmark
+    before, flags = _determinism(), (cudnn.deterministic, cudnn.benchmark)
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        if _determinism() != before:  # to set it torch imports its compiler
+            torch.use_deterministic_algorithms(before[0], warn_only=before[1])
         cudnn.deterministic, cudnn.benchmark = flags
+
+
+def _determinism() -> tuple[bool, bool]:
+    return torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
 
 
 @contextmanager

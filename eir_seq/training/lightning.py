@@ -1,13 +1,15 @@
-"""What runs use of Lightning, imported without the metrics of torchmetrics (`eir_seq.deferred`).
+"""What runs use of Lightning, imported without the metrics of torchmetrics and torch's compiler (`eir_seq.deferred`).
 
 It takes a second of processor time: modules that a check of an experiment needs do not import this one.
 """
 
 # ruff: noqa: E402
 
-from eir_seq.deferred import defer_torchmetrics
+from eir_seq.deferred import defer_torchmetrics, without_dynamo
 
 defer_torchmetrics()
+with without_dynamo():
+    import lightning.pytorch  # noqa: F401
 
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment

@@ -37,7 +37,8 @@ def never_compiled(optimizer: type[Any]) -> type[Any]:
     """
     if optimizer.__module__.partition(".")[0] != "torch":
         return optimizer
-    methods = {name: inspect.unwrap(getattr(optimizer, name)) for name in ("add_param_group", "zero_grad", "step")}
+    names = ("add_param_group", "load_state_dict", "state_dict", "step", "zero_grad")
+    methods = {name: inspect.unwrap(getattr(optimizer, name)) for name in names}
     methods["step"] = torch.no_grad()(methods["step"])
     return type(optimizer.__name__, (optimizer,), {"__module__": optimizer.__module__, **methods})
 

@@ -9,18 +9,18 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor
 
 from eir_seq.training.checkpoints import write_folder, write_shard, write_state
 from eir_seq.training.lightning import DDPStrategy
 from eir_seq.training.network import Network
 from eir_seq.training.ranks import Ranks
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
 
 
 class Sharded:
@@ -60,6 +60,9 @@ class ShardedStrategy(DDPStrategy):
 
     def configure_ddp(self) -> None:
         """Shard the network in place of wrapping the module."""
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import fully_shard  # which imports sympy
+
         assert self.lightning_module is not None
         network: Any = self.lightning_module.network
         mesh = init_device_mesh(self.root_device.type, (self.ranks.world_size,))
@@ -134,22 +137,29 @@ def units(network: nn.Module) -> Iterator[nn.Module]:
 
 def all_finite(parameters: Iterable[Tensor], ranks: Ranks) -> bool:
     """Whether all values of tensors are finite, in the shards of all processes."""
-    local = (x.to_local() if isinstance(x, DTensor) else x for x in parameters)
+    local = (x.to_local() if _is_sharded(x) else x for x in parameters)
     return not ranks.maximum(int(not all(bool(x.isfinite().all()) for x in local)))
 
 
 def full(value: Tensor) -> Tensor:
     """A tensor with its shards of all processes."""
-    return value.full_tensor() if isinstance(value, DTensor) else value
+    return value.full_tensor() if _is_sharded(value) else value
 
 
 def shard_like(value: Tensor, like: Tensor) -> Tensor:
     """This process's shard of a whole tensor, as `like` is sharded; as it is if `like` is not."""
-    if not isinstance(like, DTensor):
+    if not _is_sharded(like):
         return value
+    from torch.distributed.tensor import DTensor
+
     mesh, placements = like.device_mesh, like.placements
     parts = torch.chunk(value, mesh.size())
     rank = mesh.get_local_rank()
     local = parts[rank] if rank < len(parts) else value[:0]
     local = local.to(like.to_local().device, copy=True)
     return DTensor.from_local(local, mesh, placements, run_check=False, shape=value.shape, stride=value.stride())
+
+
+def _is_sharded(value: Tensor) -> TypeGuard[DTensor]:
+    """Whether a tensor is a `DTensor`. Their module is imported where there are some: it imports sympy."""
+    return hasattr(value, "full_tensor")

@@ -17,12 +17,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from eir_seq.outputs.reporting.plots import Plot
+if TYPE_CHECKING:  # what plots imports matplotlib
+    from eir_seq.outputs.reporting.plots import Plot
 
 Cell = str | int | float | None
 """Of a table; None is undefined and shown as a dash."""
