@@ -156,7 +156,10 @@ def write_bundle(
                 share(adapters / name / ADAPTER_WEIGHTS, partial / ADAPTERS / name / ADAPTER_WEIGHTS)
         if base:
             (partial / BASE).write_text(json.dumps(base, indent=2) + "\n", encoding="utf-8")
-        predicting = config.model_copy(update={"callbacks": {}, "start_from": None})
+        inputs_alone = {
+            name: found.model_copy(update={"interpretation": None}) for name, found in config.inputs.items()
+        }
+        predicting = config.model_copy(update={"callbacks": {}, "start_from": None, "inputs": inputs_alone})
         predicting = predicting.model_copy(update={"trainer": predicting.trainer.model_copy(update={"latents": None})})
         (partial / CONFIG).write_text(
             yaml.safe_dump(plain(predicting), sort_keys=False, allow_unicode=True), encoding="utf-8"
