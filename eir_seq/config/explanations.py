@@ -11,6 +11,9 @@ from eir_seq.config.strict import Positive, Strict
 ROWS = 10
 """Rows of each class where neither `rows` nor `ids` is given."""
 
+BASELINE_TOKENS = 4
+"""Tokens that take the place of those of a row, one after another."""
+
 
 def _texts(value: Any) -> Any:
     """Ids that YAML reads as numbers are texts, too."""
@@ -36,11 +39,11 @@ class ExplanationBase(Strict):
     ids: Annotated[list[str], BeforeValidator(_texts, json_schema_input_type=list[str | int])] = Field(
         default_factory=list, description="in place of rows, the ids of test and validation rows"
     )
-
-    baseline: Literal["mean", "padding", "zero"] = Field(
-        "mean",
-        description="what stands for no information in place of each token: the mean of all token vectors, the vector "
-        "of the padding token, or zeros",
+    baseline: Literal["tokens", "mean", "padding", "zero"] = Field(
+        "tokens",
+        description="what stands for no information in place of each token: tokens, the mean of the results for "
+        f"{BASELINE_TOKENS} tokens of the vocabulary, one after another; mean, the mean of all token vectors; padding, "
+        "the vector of the padding token; zero",
     )
 
     @model_validator(mode="after")
@@ -55,6 +58,11 @@ class ExplanationBase(Strict):
         return ROWS if self.rows is None else self.rows
 
     @property
+    def baselines(self) -> int:
+        """How many baselines results are averaged over."""
+        return BASELINE_TOKENS if self.baseline == "tokens" else 1
+
+    @property
     def most_gradients(self) -> int:
-        """How many gradients one row takes at most."""
+        """How many gradients one row takes at most, from one baseline."""
         raise NotImplementedError

@@ -23,10 +23,10 @@ class IntegratedGradientsConfig(ExplanationBase):
         description="the path is divided further until the error of the sum is at most this share of the sum of all "
         "absolute attributions",
     )
-    max_steps: int = Field(256, ge=16, description="gradients along the path at most")
+    max_steps: int = Field(256, ge=16, description="gradients along each path at most")
     batch_size: Positive = Field(8, description="points of the path that are computed at once")
 
     @property
     def most_gradients(self) -> int:
-        """How many gradients one row takes at most."""
+        """How many gradients one row takes at most, from one baseline."""
         return self.max_steps

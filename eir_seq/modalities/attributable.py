@@ -44,8 +44,13 @@ class Attributable(ABC):
     table: nn.Module
 
     @abstractmethod
-    def baseline(self, kind: str) -> Tensor:
-        """The vector, (size,), that stands for no information: ``mean``, ``padding`` or ``zero``."""
+    def baselines(self, kind: str, count: int) -> Tensor:
+        """Vectors that stand for no information, (count, size).
+
+        Args:
+            kind: ``mean``, ``padding`` or ``zero``, of which there is one, or ``tokens``.
+            count: how many.
+        """
 
     @abstractmethod
     def units(self, rows: Mapping[str, Sequence[Any]], row: int, draw: Draw) -> list[Unit]:

@@ -14,7 +14,7 @@ from eir_seq.config.explanations import ExplanationBase
 from eir_seq.config.inputs import InputBase
 from eir_seq.data.dataset import BatchKey, EncodedSplit
 from eir_seq.errors import Fault, UserError, nearest
-from eir_seq.explanations.method import Method
+from eir_seq.explanations.method import Explained, Method, Scores
 from eir_seq.explanations.records import Attribution, Token, columns
 from eir_seq.explanations.rows import MOST_ROWS, drawn_rows, targets_of
 from eir_seq.explanations.varied import VariedInput, varied
@@ -144,7 +144,7 @@ def most_gradients(wanted: Interpretations, outputs: Mapping[str, FittedOutput],
                 continue
             classes = len(scored.names) if scored.predicted is not None else 1
             count = len(config.ids) or min(rows, config.per_class * classes, MOST_ROWS)
-            explained, gradients = explained + count, gradients + count * config.most_gradients
+            explained, gradients = explained + count, gradients + count * config.baselines * config.most_gradients
     return explained, gradients
 
 
@@ -241,13 +241,9 @@ class _ExplainedInput:
         units = self.attributable.units(cells, number, Draw(rows.encoded.seed))
         batch = to_device(rows.encoded[BatchKey((number,))], self.device)
         given = self.source.vectors(batch)
-        baseline = given.clone()
-        neutral = self.attributable.baseline(self.config.baseline)
-        baseline[[unit.position for unit in units]] = neutral.to(given.dtype)
-        method: Method = imported(self.config.IMPLEMENTATION)
         of = list(roles)
         scores = self.source.scores(batch, lambda found: scored.of(found[output.name], of))
-        result = method(self.config, scores, given, baseline)
+        result = self._divided(scores, given, [unit.position for unit in units])
         values, ends = result.values.cpu().tolist(), zip(result.score.tolist(), result.baseline.tolist(), strict=True)
         return [
             Attribution(
@@ -274,6 +270,20 @@ class _ExplainedInput:
             )
             for (target, role), own, (score, baseline_score) in zip(roles.items(), values, ends, strict=True)
         ]
+
+    def _divided(self, scores: Scores, given: Tensor, varied: Sequence[int]) -> Explained:
+        """The scores of a row divided among its positions, as the mean over all baselines."""
+        method: Method = imported(self.config.IMPLEMENTATION)
+        results = []
+        for vector in self.attributable.baselines(self.config.baseline, self.config.baselines):
+            baseline = given.clone()
+            baseline[varied] = vector.to(given.dtype)
+            results.append(method(self.config, scores, given, baseline))
+        return Explained(
+            torch.stack([result.values for result in results]).mean(dim=0),
+            results[0].score,
+            torch.stack([result.baseline for result in results]).mean(dim=0),
+        )
 
 
 def warnings_about(found: Sequence[Attribution]) -> list[str]:

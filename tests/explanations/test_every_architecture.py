@@ -31,8 +31,8 @@ READ_PADDING = ("fnet", "mobilebert")
 class Vectors(Attributable):
     """The vectors of tokens, from zeros."""
 
-    def baseline(self, kind: str) -> Tensor:
-        raise AssertionError(kind)
+    def baselines(self, kind: str, count: int) -> Tensor:
+        raise AssertionError((kind, count))
 
     def units(self, *_: Any) -> list[Unit]:
         raise AssertionError

@@ -123,6 +123,10 @@ def test_baselines() -> None:
     found, attributable = fitted({"text": TEXTS})
     weights = attributable.table.weight
     assert isinstance(weights, torch.Tensor)
-    assert torch.equal(attributable.baseline("padding"), weights[found.tokenizer.pad_id])
-    assert torch.equal(attributable.baseline("zero"), torch.zeros(3))
-    assert torch.allclose(attributable.baseline("mean"), weights.mean(dim=0))
+    assert torch.equal(attributable.baselines("padding", 1)[0], weights[found.tokenizer.pad_id])
+    assert torch.equal(attributable.baselines("zero", 1), torch.zeros(1, 3))
+    assert torch.allclose(attributable.baselines("mean", 1)[0], weights.mean(dim=0))
+    tokens = attributable.baselines("tokens", 4)
+    chosen = [int((weights == vector).all(dim=1).nonzero()) for vector in tokens]
+    assert len(set(chosen)) == 4
+    assert not set(chosen) & set(found.tokenizer.all_special_ids)

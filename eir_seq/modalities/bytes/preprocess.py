@@ -145,7 +145,8 @@ class FittedBytes(JsonFittedModality):
         table = encoder.token_table
         if table is None:
             return None
-        return TokenAttribution("input_ids", table, self.collator, self.tokenizer.vocab_size, self._pieces)
+        specials = frozenset(range(FIRST_BYTE))
+        return TokenAttribution("input_ids", table, self.collator, self.tokenizer.vocab_size, specials, self._pieces)
 
     def _pieces(self, rows: Mapping[str, Sequence[str]]) -> list[Pieces]:
         part = self._part(parse_cell(rows[self.config.column][0])).tolist()

@@ -41,22 +41,33 @@ class TokenAttribution(Attributable):
     Attributes:
         collator: that makes batches of the rows.
         vocabulary: how many tokens there are.
+        specials: the ids of those of them that are no part of a text.
         pieces: the columns of one row to its texts, one or a pair.
     """
 
     collator: SequenceCollator
     vocabulary: int
+    specials: Collection[int]
     pieces: Callable[[Mapping[str, Sequence[Any]]], list[Pieces]]
 
     @torch.no_grad()
-    def baseline(self, kind: str) -> Tensor:
-        """The mean vector of all tokens, that of padding, or zeros."""
+    def baselines(self, kind: str, count: int) -> Tensor:
+        """The mean vector of all tokens, that of padding, zeros, or those of ordinary tokens.
+
+        The last are evenly spaced in the first half of the vocabulary, which for most tokenizers has the more frequent
+        ones: they say less about a text, and their vectors are trained.
+        """
         device = next(self.table.parameters()).device
-        if kind == "padding":
-            padding: Tensor = self.table(torch.tensor([self.collator.pad_id], device=device))
-            return padding[0]
-        vectors: Tensor = self.table(torch.arange(self.vocabulary, device=device))
-        return vectors.mean(dim=0) if kind == "mean" else torch.zeros_like(vectors[0])
+        chosen = list(range(self.vocabulary))
+        if kind == "tokens":
+            ordinary = [token for token in chosen if token not in self.specials] or chosen
+            chosen = [ordinary[(2 * number + 1) * len(ordinary) // (4 * count)] for number in range(count)]
+        elif kind == "padding":
+            chosen = [self.collator.pad_id]
+        vectors: Tensor = self.table(torch.tensor(chosen, device=device))
+        if kind in ("tokens", "padding"):
+            return vectors
+        return vectors.mean(dim=0, keepdim=True) if kind == "mean" else torch.zeros_like(vectors[:1])
 
     def units(self, rows: Mapping[str, Sequence[Any]], row: int, draw: Draw) -> list[Unit]:
         """The tokens of the texts.

@@ -311,7 +311,8 @@ class FittedSequence(FittedModality):
         if table is None or type(self).collator is not FittedSequence.collator:
             return None
         pieces = partial(pieces_of_texts, self)
-        return TokenAttribution("input_ids", table, self.collator, self.tokenizer.vocab_size, pieces)
+        specials = frozenset(self.tokenizer.all_special_ids)
+        return TokenAttribution("input_ids", table, self.collator, self.tokenizer.vocab_size, specials, pieces)
 
     def save(self, folder: str | Path) -> None:
         """Write ``input.json`` and the tokenizer's files into `folder`, which is made if absent."""
