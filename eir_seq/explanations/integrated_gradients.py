@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -97,7 +97,7 @@ class _Path:
     def values(self, places: Sequence[float]) -> Tensor:
         """The scores at places from 0 to 1, (places, targets), in double precision."""
         with torch.no_grad():
-            return torch.cat([self.scores(points).double() for points in self._points(places)])
+            return torch.cat([self.scores(points).cpu().double() for points in self._points(places)])
 
     def parts(self, ends: Sequence[float], values: Tensor) -> list[_Part]:
         """The parts between neighbouring `ends`, at which the scores are `values`, (ends, targets)."""
@@ -105,7 +105,7 @@ class _Path:
         places = [start + (end - start) * node for start, end in bounds for node in self._nodes.tolist()]
         slopes = torch.cat([self._slopes(points) for points in self._points(places)])
         self.gradients += len(places)
-        weights = torch.from_numpy(self._weights).to(slopes.device)
+        weights = torch.from_numpy(self._weights)
         found = []
         for number, (start, end) in enumerate(bounds):
             own = slopes[number * NODES : (number + 1) * NODES]
@@ -113,10 +113,11 @@ class _Path:
             found.append(_Part(start, end, values[number], values[number + 1], integral))
         return found
 
-    def _points(self, places: Sequence[float]) -> Sequence[Tensor]:
+    def _points(self, places: Sequence[float]) -> Iterator[Tensor]:
         """Points of the path, a batch at a time, each (places, positions, size)."""
         at = torch.tensor(places, dtype=self.direction.dtype, device=self.direction.device)
-        return [self.baseline + some[:, None, None] * self.direction for some in torch.split(at, self.batch_size)]
+        for some in torch.split(at, self.batch_size):
+            yield self.baseline + some[:, None, None] * self.direction
 
     def _slopes(self, points: Tensor) -> Tensor:
         """Gradients times the direction, of each position, (places, targets, positions), in double precision."""
@@ -124,9 +125,11 @@ class _Path:
             points = points.detach().requires_grad_()
             scores = self.scores(points)
             assert scores.dim() == 2, "scores are (versions, targets)"
+            if not scores.requires_grad:  # the output does not read this input
+                return torch.zeros(*scores.shape, points.shape[1], dtype=torch.float64)
             found = []
             for target in range(scores.shape[1]):
                 keep = target + 1 < scores.shape[1]
                 (gradient,) = torch.autograd.grad(scores[:, target].sum(), points, retain_graph=keep)
-                found.append((gradient.double() * self.direction).sum(dim=-1))
+                found.append((gradient * self.direction).sum(dim=-1).cpu().double())
         return torch.stack(found, dim=1)

@@ -161,5 +161,7 @@ def _top_tables(rows: Sequence[Attribution]) -> list[Table]:
                 counts[text] = counts.get(text, 0) + 1
         order = sorted((text for text in sums if text), key=lambda text: (-abs(sums[text]), text))[:TOP_TOKENS]
         cells: list[list[Cell]] = [[text, sums[text] / len(own), counts[text]] for text in order]
-        tables.append(Table(f"{target}: mean over {len(own)} rows", ["Token", "Attribution", "Rows"], cells))
+        tables.append(
+            Table(f"{target}: mean over {len(own)} row{'s' * (len(own) > 1)}", ["Token", "Attribution", "Rows"], cells)
+        )
     return tables

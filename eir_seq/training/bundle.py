@@ -172,7 +172,8 @@ def write_bundle(
         for name, output in outputs.items():
             output.save(partial / "outputs" / f"{name}.json")
         for name, fitted in inputs.items():
-            fitted.save(partial / "inputs" / name)
+            predicting_input = fitted.config.model_copy(update={"interpretation": None})
+            fitted.renamed(name, predicting_input).save(partial / "inputs" / name)
         held = published.keys() | _shared(network, inputs, pretrained, partial / PRETRAINED)
         if held or weights is None or not linked(weights, partial / WEIGHTS):
             kept = {name: x for name, x in network.tensors().items() if name not in held}

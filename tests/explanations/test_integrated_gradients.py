@@ -93,6 +93,12 @@ def test_what_a_jump_adds_is_the_gap() -> None:
     assert CONFIG.max_steps / 2 < calls <= CONFIG.max_steps
 
 
+def test_a_score_that_does_not_depend_on_the_input(row: tuple[Tensor, Tensor]) -> None:
+    found = explain(CONFIG, lambda x: torch.full((len(x), 2), 3.0), *row)
+    assert found.values.tolist() == [[0.0] * 5] * 2
+    assert found.gap.tolist() == [0.0, 0.0]
+
+
 def test_parts_that_are_not_varied_add_nothing(row: tuple[Tensor, Tensor]) -> None:
     given, baseline = row[0], row[1].clone()
     baseline[[0, 4]] = given[[0, 4]]

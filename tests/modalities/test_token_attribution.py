@@ -105,8 +105,9 @@ def test_a_pair_of_texts_and_a_text_of_several_columns() -> None:
 
 def test_lists_of_words() -> None:
     rows = {"text": ['["one", "two three", "fo-ur", ""]']}
-    for tokenizer in (None, {"type": "byte"}):
-        found = units(rows, is_split_into_words=True, **({} if tokenizer is None else {"tokenizer": tokenizer}))
+    options: dict[str, Any]
+    for options in ({}, {"tokenizer": {"type": "byte"}}):
+        found = units(rows, 0, is_split_into_words=True, **options)
         joined = "one two three fo-ur "
         assert all(joined[unit.start : unit.end] == unit.text for unit in found)
         assert "".join(unit.text for unit in found).replace(" ", "") == "onetwothreefo-ur"

@@ -118,8 +118,8 @@ def test_the_report_shows_texts_and_their_words(folder: Path) -> None:
     page = (folder / "run" / "report" / "index.html").read_text(encoding="utf-8")
     assert '<section id="attributions">' in page
     assert page.count("Tokens that matter most") == 4
-    assert "raises the log odds of the class" in page
-    assert "raises the predicted value" in page
+    assert "the log odds of the class" in page
+    assert "the predicted value" in page
     for name in ("text", "note"):
         assert f"explained by {name}, test rows" in page
     assert "rgba(var(--plus),0.80)" in page
@@ -142,7 +142,7 @@ def test_a_bundle_explains_as_the_run_did(folder: Path, tmp_path: Path) -> None:
                 assert float(found[name]) == pytest.approx(float(value), rel=1e-3, abs=1e-4)
             else:
                 assert found[name] == value
-    assert "raises the log odds of the class" in (tmp_path / "p.attributions.html").read_text(encoding="utf-8")
+    assert "the log odds of the class" in (tmp_path / "p.attributions.html").read_text(encoding="utf-8")
     predict(bundle, test=str(folder / "test.csv"), output=tmp_path / "plain.csv")
     assert (tmp_path / "plain.csv").read_bytes() == (tmp_path / "p.csv").read_bytes()
 

@@ -246,7 +246,7 @@ class FittedRegression(FittedOutput):
         return Scored(self.columns, self._values, "predicted value")
 
     def _values(self, raw: Tensor, columns: Sequence[int]) -> Tensor:
-        by_column = self._by_column(raw)
+        by_column = self._by_column(raw.cpu())  # where there is double precision
         return torch.stack([self._restored(self.form.centre(by_column[:, index]), index) for index in columns], dim=1)
 
     def describe(self) -> dict[str, Any]:
