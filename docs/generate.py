@@ -24,6 +24,7 @@ from eir_seq.registry import (
     CALLBACKS,
     DECODERS,
     ENCODERS,
+    EXPLANATIONS,
     FUSIONS,
     INPUTS,
     MESSAGE_FUSIONS,
@@ -73,6 +74,7 @@ SECTIONS = {
     "inputs.NAME.model.model_init_config": list(_model_options(ENCODERS)),
     "inputs.NAME.model.lora": ["LoraConfig"],
     "inputs.NAME.tokenizer": _kinds(TOKENIZERS),
+    "inputs.NAME.interpretation": _kinds(EXPLANATIONS),
     "fusion": _kinds(FUSIONS),
     "outputs.NAME": _kinds(OUTPUTS),
     "outputs.NAME.head": ["LinearHeadConfig", "MlpResidualHeadConfig", "SharedHeadConfig"],
@@ -135,7 +137,7 @@ def _title(name: str, definition: Schema) -> str:
     """What distinguishes a class from the others of its place: its type, the encoders or decoders whose options it
     holds, or what it describes."""
     properties = definition["properties"]
-    for key in ("type", "model_type"):
+    for key in ("type", "model_type", "method"):
         if key in properties:
             kind = properties[key]
             types = [kind["const"]] if "const" in kind else kind.get("enum", [])

@@ -312,6 +312,11 @@ READERS = Registry(
 ARCHITECTURES = Registry("architectures", {})
 """Catalogue entries (`eir_seq.models.entry.Entry`) added from outside; built-in ones are in ``entry.py``."""
 
+EXPLANATIONS = Registry(
+    "explanations", {"integrated-gradients": "eir_seq.explanations.config:IntegratedGradientsConfig"}
+)
+"""Config classes of methods of attribution, by the `method` of an input's `interpretation`."""
+
 CALLBACKS = Registry(
     "callbacks",
     {
@@ -340,6 +345,7 @@ GROUPS: dict[str, Registry] = {
         SOURCES,
         READERS,
         ARCHITECTURES,
+        EXPLANATIONS,
         CALLBACKS,
     )
 }

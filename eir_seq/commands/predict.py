@@ -10,6 +10,7 @@ from pydantic import Field
 
 from eir_seq.commands.keys import described_keys, local_run, local_test, read_keys
 from eir_seq.commands.preflight import prediction_faults
+from eir_seq.config.kinds import ExplanationConfig
 from eir_seq.config.latents import LatentsConfig
 from eir_seq.config.schema import Strict
 from eir_seq.config.strict import Delimiter, Positive
@@ -72,6 +73,11 @@ class PredictConfig(Strict):
     latents: LatentsConfig | None = Field(
         None, description="layers whose states are written next to the table, e.g. latents=[fusion]"
     )
+    interpretation: dict[str, ExplanationConfig] = Field(
+        {},
+        description="by input, rows whose predictions are explained next to the table, e.g. "
+        "interpretation.review.rows=5",
+    )
     csv_safe: bool = Field(
         False, description="put ' before cells that a spreadsheet would take for a formula (= + - @)"
     )
@@ -105,6 +111,7 @@ def _predict(config: PredictConfig) -> int:
         reading=config.data.reading,
         csv_safe=config.csv_safe,
         latents=config.latents,
+        interpretation=config.interpretation,
     )
     print(f"predictions: {written}")
     return 0

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from eir_seq.config.column_types import Column, ColumnGuess
 from eir_seq.config.encoders import EncoderBase
+from eir_seq.config.kinds import ExplanationConfig
 from eir_seq.config.strict import Name, Strict
 from eir_seq.errors import Fault, nearest
 
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from eir_seq.config.backbones import SequenceModelConfig
     from eir_seq.config.sections import Sections
     from eir_seq.modalities.sequence.config import SequenceInputConfig
+
+
+OF_ITS_OWN = ("share", "modality_dropout", "interpretation")
+"""Keys of an input that have nothing to do with the encoder that it may share with another."""
 
 
 class InputBase(Strict):
@@ -44,6 +49,12 @@ class InputBase(Strict):
         None,
         description="another input whose encoder reads this one, too: one set of weights and, of texts, one tokenizer, "
         "fitted to the columns of both; all options but the columns are those of that input",
+    )
+
+    interpretation: ExplanationConfig | None = Field(
+        None,
+        description="explain what is predicted of some rows: what each token of this input adds to it, in the report "
+        "and in predictions/attributions.csv",
     )
 
     @property
@@ -162,7 +173,7 @@ def with_shared(inputs: Any, kinds: Mapping[str, type[InputBase]]) -> Any:
         if isinstance(source, Mapping) and source is not given:
             kind = source.get("type")
             naming = kinds[kind].NAMING if isinstance(kind, str) and kind in kinds else ()
-            own = {*naming, "share", "modality_dropout"}
+            own = {*naming, *OF_ITS_OWN}
             found[name] = {**{key: value for key, value in source.items() if key not in own}, **given}
     return found
 
@@ -202,7 +213,7 @@ def shared_faults(inputs: Mapping[str, InputBase]) -> Iterator[Fault]:
             counts = f"{len(config.columns())} columns, and inputs.{config.share} {len(source.columns())}"
             yield Fault(place, f"this input reads {counts}")
         else:
-            own = {*config.NAMING, "share", "modality_dropout"}
+            own = {*config.NAMING, *OF_ITS_OWN}
             for key, field in type(config).model_fields.items():
                 if (field.alias or key) not in own and key not in own and getattr(config, key) != getattr(source, key):
                     message = f"differs from that of inputs.{config.share}, whose encoder it shares; leave it out"

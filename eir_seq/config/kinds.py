@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, mod
 from eir_seq import plugins
 from eir_seq.config.decoders import DecoderBase
 from eir_seq.config.encoders import EncoderBase
+from eir_seq.config.explanations import ExplanationBase
 from eir_seq.config.fusion import FusionBase
 from eir_seq.config.messages import MessageFusionBase, ProjectionBase
 from eir_seq.config.optimization import OptimizerBase, SchedulerBase
@@ -21,6 +22,7 @@ from eir_seq.errors import Fault, UserError
 from eir_seq.registry import (
     DECODERS,
     ENCODERS,
+    EXPLANATIONS,
     FUSIONS,
     MESSAGE_FUSIONS,
     OPTIMIZERS,
@@ -146,6 +148,7 @@ if TYPE_CHECKING:
     TokenizerConfig = TokenizerBase
     ProjectionConfig = ProjectionBase
     MessageFusionConfig = MessageFusionBase
+    ExplanationConfig = ExplanationBase
 else:
     FusionConfig = union(FUSIONS, FusionBase)
     OptimizerConfig = union(OPTIMIZERS, OptimizerBase)
@@ -179,3 +182,5 @@ else:
     TokenizerConfig = union(TOKENIZERS, TokenizerBase)
     ProjectionConfig = by_name(PROJECTIONS, ProjectionBase)
     MessageFusionConfig = by_name(MESSAGE_FUSIONS, MessageFusionBase)
+    _methods = {name: _checked(EXPLANATIONS, name, ExplanationBase, "method") for name in EXPLANATIONS}
+    ExplanationConfig = _tagged(_methods, "method", "integrated-gradients")

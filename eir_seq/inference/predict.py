@@ -6,17 +6,19 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from eir_seq.config.cache import CacheConfig
+from eir_seq.config.explanations import ExplanationBase
 from eir_seq.config.latents import LatentsConfig
 from eir_seq.config.schema import ExperimentConfig
+from eir_seq.data.dataset import EncodedSplit
 from eir_seq.data.loaded import Splits
 from eir_seq.data.source import load_test
 from eir_seq.errors import Fault, UserError
+from eir_seq.explanations.records import Attribution
 from eir_seq.inference.fill import fill_gaps, gap_filler
 from eir_seq.inference.predictor import Predictor
 from eir_seq.inference.prompts import (
@@ -31,10 +33,12 @@ from eir_seq.inference.prompts import (
     text_writers,
     writing,
 )
+from eir_seq.inference.report_attributions import write_page
 from eir_seq.machine import cannot_write
 from eir_seq.outputs.base import FittedOutput
 from eir_seq.outputs.files import files_folder
 from eir_seq.outputs.predictions import NOT_PREDICTED, LeftOut, write_predictions
+from eir_seq.training.attributions import warnings_about, write_table
 from eir_seq.training.bundle import WEIGHTS, Bundle, read_bundle
 from eir_seq.training.console import Console
 from eir_seq.training.evaluation import Batch, Evaluation
@@ -59,6 +63,7 @@ def predict(
     reading: Mapping[str, Any] = MappingProxyType({}),
     csv_safe: bool = False,
     latents: LatentsConfig | None = None,
+    interpretation: Mapping[str, ExplanationBase] = MappingProxyType({}),
 ) -> Path:
     """Predict every row of a file, in its order, and give the path of the table that was written.
 
@@ -91,6 +96,8 @@ def predict(
         csv_safe: put a quote (') before cells of the table that a spreadsheet would take for a formula: that begin with
             ``=``, ``+``, ``-``, ``@``, a tab or the end of a line, and are no numbers.
         latents: layers whose states are written as well, into the folder ``NAME.latents`` next to the table.
+        interpretation: inputs by which predictions of some rows are explained, in ``NAME.attributions.csv`` and, to be
+            looked at, ``NAME.attributions.html`` next to the table.
 
     Raises:
         UserError: no bundle, or one that is damaged; rows that cannot be used; a table that cannot be written.
@@ -108,8 +115,12 @@ def predict(
             check_layers(bundle.network, latents, bundle.outputs, "latents")
             if language_model(bundle) is not None or prompt is not None:
                 raise UserError(Fault("latents", "are written of rows of a table, not of prompts"))
+        if language_model(bundle) is not None and interpretation:
+            raise UserError(Fault("interpretation", "a language model has no score that could be explained"))
         if language_model(bundle) is not None:
             return _complete(run, folder, bundle, config, test, prompt, generation, destination, console, csv_safe)
+        if interpretation and (prompt is not None or is_prompt_file(str(test))):
+            raise UserError(Fault("interpretation", "rows of a table are explained, not prompts"))
         fills, prompted = gap_filler(bundle), prompt is not None or is_prompt_file(str(test))
         if latents is not None and fills is not None and prompted:
             raise UserError(Fault("latents", "are written of rows of a table, not of prompts"))
@@ -151,8 +162,16 @@ def predict(
         _say_left_out(left_out, console)
         predictor = Predictor(bundle, batch_size=batch_size, accelerator=accelerator)
         with console.phase("predicting"), locating:
-            also = None if latents is None else partial(_write_latents, predictor, latents, rows, destination)
+            explained: list[Attribution] = []
+
+            def also(encoded: EncodedSplit, evaluation: Evaluation) -> None:
+                if latents is not None:
+                    _write_latents(predictor, latents, rows, destination, encoded.batches(predictor.data), evaluation)
+                if interpretation:
+                    explained.extend(predictor.explain(interpretation, rows, encoded, evaluation, console.progress))
+
             evaluation, warnings = predictor.evaluate(rows, console.progress, also)
+            warnings += warnings_about(explained)
         for warning in warnings:
             console.say(f"warning: {warning}")
         columns = evaluation.columns(bundle.outputs, rows)
@@ -163,6 +182,11 @@ def predict(
         _report_metrics(evaluation, destination, console)
         if latents is not None:
             console.say(f"latent states: {_latents_folder(destination)}")
+        if interpretation:
+            base = destination.with_name(f"{destination.name.removesuffix('.csv')}.attributions")
+            write_table(base.with_name(f"{base.name}.csv"), explained, csv_safe=csv_safe)
+            write_page(base.with_name(f"{base.name}.html"), bundle.config.name, explained)
+            console.say(f"attributions: {base}.html")
     return destination
 
 

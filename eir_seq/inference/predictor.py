@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from eir_seq.config.column_types import ColumnType
 from eir_seq.config.columns import columns_of
+from eir_seq.config.explanations import ExplanationBase
 from eir_seq.data.dataset import Batch, EncodedSplit, Encodes, encode_split
 from eir_seq.data.encoded import EncodedInMemory, EncodingCache, Progress
 from eir_seq.data.missing import Missing
@@ -24,6 +25,7 @@ from eir_seq.data.readers.base import FaultLog, RawTable
 from eir_seq.data.roles import column_roles
 from eir_seq.data.rows import check_rows
 from eir_seq.errors import Fault, RunFailed, UserError
+from eir_seq.explanations.records import Attribution
 from eir_seq.inference.embedder import Embedder
 from eir_seq.inference.prompts import completions, language_model, reads_besides
 from eir_seq.modalities.base import FittedModality
@@ -31,6 +33,7 @@ from eir_seq.outputs.files import value_of
 from eir_seq.outputs.generation.writing import build_writers
 from eir_seq.remote import fetched_bundle, is_url, named_by_url
 from eir_seq.rows import Rows
+from eir_seq.training.attributions import Evaluated, check_interpretations, explain
 from eir_seq.training.bundle import Bundle, read_bundle
 from eir_seq.training.devices import batch_shape, out_of_memory, pick_device
 from eir_seq.training.evaluation import Evaluation, evaluate
@@ -197,20 +200,53 @@ class Predictor:
         self,
         rows: Rows,
         progress: Progress | None = None,
-        also: Callable[[Iterator[Batch], Evaluation], object] | None = None,
+        also: Callable[[EncodedSplit, Evaluation], object] | None = None,
     ) -> tuple[Evaluation, list[str]]:
         """Predict checked rows, and measure the outputs whose labels all of them have; also warnings.
 
         Args:
             rows: as `eir_seq.data.source` reads them.
             progress: called with what is done, how many rows of it, and of how many.
-            also: called with the same batches once more, and with what was found.
+            also: called with what batches are made of, and with what was found.
         """
         with self.encoded(rows, progress) as (encoded, warnings):
             evaluation = self._evaluated(encoded, rows, progress)
             if also is not None:
-                also(encoded.batches(self.data), evaluation)
+                also(encoded, evaluation)
             return evaluation, warnings
+
+    def explain(
+        self,
+        interpretation: Mapping[str, ExplanationBase],
+        rows: Rows,
+        encoded: EncodedSplit,
+        evaluation: Evaluation,
+        progress: Progress | None = None,
+    ) -> list[Attribution]:
+        """What tokens of inputs add to what is predicted of some of the rows that were evaluated.
+
+        Args:
+            interpretation: by input which rows, and how.
+            rows: those that `evaluate` got.
+            encoded: what batches of them are made of, and
+            evaluation: what was found, as `evaluate` passes them on.
+            progress: called with what is done, how much of it, and of how much.
+
+        Raises:
+            UserError: no such input or rows, or an input that cannot be explained.
+        """
+        bundle, network = self.bundle, self._network
+        place = "interpretation.{}"
+        check_interpretations(interpretation, network, bundle.inputs, bundle.outputs, {"test": encoded}, place)
+        return explain(
+            interpretation,
+            network,
+            bundle.inputs,
+            bundle.outputs,
+            [Evaluated("test", rows, encoded, evaluation)],
+            device=self.device,
+            progress=progress or (lambda *_: None),
+        )
 
     @contextmanager
     def encoded(self, rows: Rows, progress: Progress | None = None) -> Iterator[tuple[EncodedSplit, list[str]]]:

@@ -16,9 +16,11 @@ import yaml
 from eir_seq import __version__
 from eir_seq.config.metrics import AVERAGE
 from eir_seq.errors import Fault, UserError
+from eir_seq.explanations.records import RECORDS, Attribution, loaded
 from eir_seq.files import open_regular, read_text, reason
 from eir_seq.inference.page import environment
 from eir_seq.inference.prediction_table import PredictionTable, read_predictions
+from eir_seq.inference.report_attributions import attribution_sections
 from eir_seq.inference.report_network import network_picture
 from eir_seq.inference.report_sections import Kind, Values, cards, learning_plots, length_plots, output_sections
 from eir_seq.outputs.reporting.sections import ShownRows
@@ -47,6 +49,7 @@ class RunFiles:
     samples: list[Sample]
     arrays: dict[str, dict[str, ShownRows]]
     log: list[str]
+    attributions: list[Attribution]
 
     @classmethod
     def read(cls, run_dir: Path) -> RunFiles:
@@ -73,6 +76,7 @@ class RunFiles:
             samples=_read(run_dir, "samples.csv", lambda _: read_samples(run_dir)),
             arrays=_read(run_dir, "samples", lambda _: read_sample_arrays(run_dir)),
             log=_last_lines(run_dir / "log.txt"),
+            attributions=_read(run_dir, RECORDS, loaded),
         )
 
     @property
@@ -174,6 +178,7 @@ def render_report(run: RunFiles) -> str:
         curves=learning_plots(run.measurements, kinds, run.best_step),
         outputs=output_sections(run.metrics, run.predictions, kinds, run.data, run.samples, run.arrays),
         metric_splits=list(run.metrics),
+        attributions=attribution_sections(run.attributions),
         lengths=length_plots(run.data),
         network=network_picture(run.data.diagram),
         subtitle=_subtitle(run),

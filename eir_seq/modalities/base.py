@@ -21,6 +21,7 @@ from eir_seq.randomness import derive_seed, generator
 from eir_seq.registry import imported
 
 if TYPE_CHECKING:
+    from eir_seq.modalities.attributable import Attributable
     from eir_seq.modalities.encoders.base import Encoder
     from eir_seq.rows import Rows
     from eir_seq.tokenizers.cache import TokenizerCache
@@ -243,6 +244,11 @@ class FittedModality(ABC):
         """
         encoder: type[Encoder] = imported(self.config.model.IMPLEMENTATION)  # type: ignore[attr-defined]
         return encoder.build(self, data, pretrained=pretrained, task=task)
+
+    def attributable(self, encoder: nn.Module) -> Attributable | None:
+        """What of its rows attributions are of, where its encoder reads vectors that can be varied; None by default."""
+        del encoder
+        return None
 
     def renamed(self, name: str, config: Any) -> Self:
         """What was fitted, as the input `name` that has this config."""

@@ -33,7 +33,7 @@ class JsonFittedModality(FittedModality):
 
     def fingerprint(self) -> str:
         """Hash of state and config but for what reads the encoded rows."""
-        config = self.config.model_dump(mode="json", exclude={"model", "modality_dropout"})
+        config = self.config.model_dump(mode="json", exclude={"model", "modality_dropout", "interpretation"})
         return hashlib.sha256(json.dumps([config, self.state], sort_keys=True).encode()).hexdigest()
 
     def show(self, rows: Mapping[str, Sequence[Any]]) -> list[str]:

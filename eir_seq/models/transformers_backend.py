@@ -81,6 +81,16 @@ class TransformersModel(nn.Module):
             return int(match[1]) + 1
         return 0 if _EMBEDDING.search(parameter) else self.num_layers
 
+    def get_input_embeddings(self) -> nn.Module:
+        """The table of token vectors.
+
+        Raises:
+            NotImplementedError: its code names none.
+        """
+        body: Any = self.body
+        table: nn.Module = body.get_input_embeddings()
+        return table
+
     def resize_token_embeddings(self, new_num_tokens: int) -> None:
         """Give the table of tokens another number of rows; new ones are drawn by the model's own scheme."""
         self.body.resize_token_embeddings(new_num_tokens, mean_resizing=False)  # type: ignore[operator]

@@ -21,6 +21,7 @@ from eir_seq.config.outputs import OutputBase
 from eir_seq.errors import Fault, UserError
 from eir_seq.files import read_json
 from eir_seq.machine import writing
+from eir_seq.outputs.scored import Scored
 from eir_seq.registry import imported
 
 SHOWN_IDS = 5
@@ -249,6 +250,10 @@ class FittedOutput(ABC):
         """Prediction columns next to what was generated for the rows; none by default."""
         del raw
         return {}
+
+    def scored(self) -> Scored | None:
+        """The scores that attributions explain; None for an output that has none."""
+        return None
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:

@@ -156,7 +156,10 @@ def write_bundle(
                 share(adapters / name / ADAPTER_WEIGHTS, partial / ADAPTERS / name / ADAPTER_WEIGHTS)
         if base:
             (partial / BASE).write_text(json.dumps(base, indent=2) + "\n", encoding="utf-8")
-        predicting = config.model_copy(update={"callbacks": {}, "start_from": None})
+        inputs_alone = {
+            name: found.model_copy(update={"interpretation": None}) for name, found in config.inputs.items()
+        }
+        predicting = config.model_copy(update={"callbacks": {}, "start_from": None, "inputs": inputs_alone})
         predicting = predicting.model_copy(update={"trainer": predicting.trainer.model_copy(update={"latents": None})})
         (partial / CONFIG).write_text(
             yaml.safe_dump(plain(predicting), sort_keys=False, allow_unicode=True), encoding="utf-8"
@@ -169,7 +172,8 @@ def write_bundle(
         for name, output in outputs.items():
             output.save(partial / "outputs" / f"{name}.json")
         for name, fitted in inputs.items():
-            fitted.save(partial / "inputs" / name)
+            predicting_input = fitted.config.model_copy(update={"interpretation": None})
+            fitted.renamed(name, predicting_input).save(partial / "inputs" / name)
         held = published.keys() | _shared(network, inputs, pretrained, partial / PRETRAINED)
         if held or weights is None or not linked(weights, partial / WEIGHTS):
             kept = {name: x for name, x in network.tensors().items() if name not in held}

@@ -17,6 +17,7 @@ from eir_seq.data.batching import batch_costs
 from eir_seq.errors import RunFailed
 from eir_seq.modalities.base import LENGTH
 from eir_seq.training.assemble import Parts, assemble, resolved
+from eir_seq.training.attributions import check_interpretations, interpretations_of, most_gradients
 from eir_seq.training.console import Console, duration
 from eir_seq.training.devices import batch_shape, device_count, memory_failure, out_of_memory
 from eir_seq.training.evaluation import Batch, autocast
@@ -72,6 +73,8 @@ class CheckResult:
     processes: int
     """That share each batch; steps and memory are those of one of them."""
     warnings: tuple[str, ...]
+    explained: str | None = None
+    """What explaining rows costs."""
     precision: str | None = None
     """What is to be said of `trainer.precision`, if float32 is faster here."""
 
@@ -107,6 +110,7 @@ class CheckResult:
                 f"about {duration(self.run_seconds)} at {self.step_seconds * 1000:.0f} ms a step, "
                 f"an estimate from {self.timed_steps} steps",
             ),
+            *([_line("explained", self.explained)] if self.explained else []),
             *([_line("precision", self.precision)] if self.precision else []),
             "all is well" + (" but for the warnings above" if self.warnings else ""),
         ]
@@ -131,6 +135,8 @@ def check(config: ExperimentConfig) -> CheckResult:
         parts = assemble(config, console, ranks=Ranks(0, processes))
     if config.trainer.latents is not None:
         check_layers(parts.network, config.trainer.latents, parts.outputs, "trainer.latents")
+    if interpreted := interpretations_of(config.inputs):
+        check_interpretations(interpreted, parts.network, parts.inputs, parts.outputs, parts.data.encoded)
     check_parts(config, parts.splits, parts.outputs, monitor, parts.targets)
     steps = total_steps(config.trainer, parts.data.batches_per_epoch)
     trial = _Trial(config, parts, device)
@@ -180,8 +186,19 @@ def check(config: ExperimentConfig) -> CheckResult:
         kernels=describe_kernels(device),
         processes=processes,
         warnings=(*parts.splits.warnings, *parts.data.warnings),
+        explained=_explained(config, parts),
         precision=slow_precision(str(config.trainer.precision), device),
     )
+
+
+def _explained(config: ExperimentConfig, parts: Parts) -> str | None:
+    """How many rows are explained, and how many gradients that takes at most."""
+    wanted = interpretations_of(config.inputs)
+    if not wanted:
+        return None
+    rows = len(next(encoded for split in ("test", "validation") if (encoded := parts.data.encoded.get(split))))
+    explained, gradients = most_gradients(wanted, parts.outputs, rows)
+    return f"up to {explained:,} explanations of rows, with up to {gradients:,} gradients of single rows"
 
 
 @dataclass(frozen=True)

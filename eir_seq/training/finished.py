@@ -7,6 +7,8 @@ from typing import Any
 
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, UserError
+from eir_seq.explanations.records import RECORDS, TABLE
+from eir_seq.training.attributions import interpretations_of
 from eir_seq.training.bundle import left_models
 from eir_seq.training.checkpoints import CheckpointStore, verify_folder
 from eir_seq.training.checksums import CHECKSUMS, checksums
@@ -41,6 +43,8 @@ def missing_of(run: Path, config: ExperimentConfig, result: dict[str, Any], wron
     if damaged := [f"{run / name} is {problem}" for name, problem in wrong.items() if name not in (REPORT, CHECKSUMS)]:
         return damaged[0]
     tables = [run / "predictions" / f"{split}.csv" for split in ("validation", "test") if split in result]
+    if interpretations_of(config.inputs):
+        tables += [run / TABLE, run / RECORDS]
     return next((f"{table} is missing" for table in tables if not table.is_file()), None)
 
 

@@ -325,7 +325,11 @@ def changed_keys(path: Path, config: ExperimentConfig) -> list[str] | None:
         raise UserError(Fault("run.dir", f"{path / CONFIG} is not a run's config")) from None
     differing = {key for key in then.keys() | now.keys() if then.get(key) != now.get(key)}
     changed = sorted(differing - {"callbacks"})  # which is a leaf if there are none
-    may_change = (*MAY_CHANGE, *_observers(earlier, config))
+    may_change = (
+        *MAY_CHANGE,
+        *_observers(earlier, config),
+        *(f"inputs.{name}.interpretation" for name in config.inputs),
+    )
     faults = [
         Fault(
             key,

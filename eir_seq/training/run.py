@@ -17,12 +17,21 @@ from eir_seq import machine
 from eir_seq.config.metrics import AVERAGE
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, RunFailed, UserError
+from eir_seq.explanations.records import RECORDS, TABLE, dumped
 from eir_seq.models.layers.kernels import used
 from eir_seq.outputs.generation.source import BETWEEN
 from eir_seq.outputs.generation.writing import check_writing
 from eir_seq.outputs.predictions import write_predictions
 from eir_seq.remote import is_url
 from eir_seq.training.assemble import Parts, assemble, resolved
+from eir_seq.training.attributions import (
+    Evaluated,
+    check_interpretations,
+    explain,
+    interpretations_of,
+    warnings_about,
+    write_table,
+)
 from eir_seq.training.bundle import WEIGHTS, write_models
 from eir_seq.training.callbacks import build_callbacks, shows_progress
 from eir_seq.training.checkpoints import CheckpointStore
@@ -41,6 +50,7 @@ from eir_seq.training.folder import (
     RESULT,
     RunFolder,
     write_json,
+    write_text,
 )
 from eir_seq.training.follow import evaluate_best, follow
 from eir_seq.training.kernels import choose_kernels
@@ -232,6 +242,7 @@ class _Run:
         result = self._result(loop.state, evaluations)
         self._write_predictions(parts, evaluations)
         self._write_latents(parts, evaluations)
+        self._write_attributions(parts, evaluations)
         best = loop.state.best_step
         weights = None if best is None else self.store.best(best) / WEIGHTS
         write_models(self.path, self.config, parts.inputs, parts.outputs, parts.network, weights=weights)
@@ -272,6 +283,8 @@ class _Run:
         check_parts(self.config, parts.splits, parts.outputs, self.monitor, parts.targets)
         if self.config.trainer.latents is not None:
             check_layers(parts.network, self.config.trainer.latents, parts.outputs, "trainer.latents")
+        if interpreted := interpretations_of(self.config.inputs):
+            check_interpretations(interpreted, parts.network, parts.inputs, parts.outputs, parts.data.encoded)
         newest = next(iter(self.store.resumable()), None)
         schedule_from(self.config, newest, total_steps(self.config.trainer, parts.data.batches_per_epoch))
         check_writing(parts.network, parts.inputs, parts.outputs, parts.splits.train, seed=self.config.seed)
@@ -414,6 +427,31 @@ class _Run:
                 place="trainer.latents",
             )
         network.to("cpu")
+
+    def _write_attributions(self, parts: Parts, evaluations: dict[str, Evaluation]) -> None:
+        if not (wanted := interpretations_of(self.config.inputs)):
+            return
+        rows = dict(parts.splits.items())
+        evaluated = [
+            Evaluated(split, rows[split], parts.data.encoded[split], found) for split, found in evaluations.items()
+        ]
+        with self.console.phase("explaining rows") as said:
+            found = explain(
+                wanted,
+                parts.network.to(self.device),
+                parts.inputs,
+                parts.outputs,
+                evaluated,
+                device=self.device,
+                progress=self.console.progress,
+            )
+            said.append(f"{len(found):,} scores")
+        parts.network.to("cpu")
+        for warning in warnings_about(found):
+            self.console.say(f"warning: {warning}")
+        write_table(self.path / TABLE, found)
+        (self.path / RECORDS).parent.mkdir(exist_ok=True)
+        write_text(self.path / RECORDS, dumped(found))
 
     def _write_predictions(self, parts: Parts, evaluations: dict[str, Evaluation]) -> None:
         folder = self.path / "predictions"

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from torch import nn
 
 from eir_seq.config.validation import validate_experiment
 from eir_seq.data.encoded import EncodedInMemory
@@ -210,3 +211,26 @@ def test_a_file_that_vanishes_between_check_and_encoding_is_named(tmp_path: Path
 def test_configs_that_cannot_be(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         experiment(tmp_path, rows=4, **changes)
+
+
+@pytest.mark.parametrize(
+    ("truncation", "expected"),
+    [
+        ("head", ["G", "I", "F", r"\x00"]),
+        ("tail", [r"\x00", r"\xff", r"\x20", "z"]),
+        ("middle-out", ["G", "I", r"\x20", "z"]),
+    ],
+)
+def test_parts_that_are_explained_are_bytes(tmp_path: Path, truncation: str, expected: list[str]) -> None:
+    found, rows = fitted(tmp_path, b"GIF\0\xff z", max_length=4, truncation=truncation)
+    encoder = nn.Module()
+    encoder.token_table = nn.Embedding(FIRST_BYTE + 256, 2)
+    attributable = found.attributable(encoder)
+    assert attributable is not None
+    units = attributable.units(rows, 0, Draw(0))
+    assert [(unit.position, unit.text, unit.column) for unit in units] == [
+        (position, text, "file") for position, text in enumerate(expected)
+    ]
+    ids = found.collator(EncodedInMemory(found, rows), [0], Draw(0))["input_ids"][0]
+    read = [chr(byte) for byte in (ids - FIRST_BYTE).tolist()]
+    assert [unit.text if len(unit.text) == 1 else chr(int(unit.text[2:], 16)) for unit in units] == read

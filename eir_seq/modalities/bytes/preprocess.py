@@ -22,6 +22,7 @@ from eir_seq.modalities.cells import bytes_of, parse_cell
 from eir_seq.modalities.file_cells import FileCells
 from eir_seq.modalities.files import is_bytes, is_file, locate_content, missing, name_of, source_of
 from eir_seq.modalities.json_state import JsonFittedModality, JsonModality
+from eir_seq.modalities.sequence.attribution import Pieces, TokenAttribution
 from eir_seq.modalities.sequence.batches import IDS, SequenceCollator
 from eir_seq.modalities.sequence.tensors.base import TensorSource
 from eir_seq.modalities.sequence.truncation import is_drawn
@@ -138,6 +139,18 @@ class FittedBytes(JsonFittedModality):
     def show(self, rows: Mapping[str, Sequence[str]]) -> list[str]:
         """The names of the files."""
         return [name_of(parse_cell(cell)) for cell in rows[self.config.column]]
+
+    def attributable(self, encoder: Any) -> TokenAttribution | None:
+        """Its bytes."""
+        table = encoder.token_table
+        if table is None:
+            return None
+        specials = frozenset(range(FIRST_BYTE))
+        return TokenAttribution("input_ids", table, self.collator, self.tokenizer.vocab_size, specials, self._pieces)
+
+    def _pieces(self, rows: Mapping[str, Sequence[str]]) -> list[Pieces]:
+        part = self._part(parse_cell(rows[self.config.column][0])).tolist()
+        return [Pieces(self.config.column, [chr(byte) if 32 < byte < 127 else f"\\x{byte:02x}" for byte in part])]
 
     def describe(self) -> dict[str, Any]:
         """Length, and bytes per file of the training rows."""

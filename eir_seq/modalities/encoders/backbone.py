@@ -175,17 +175,25 @@ class SequenceEncoder(Encoder):
             return flat_states(tokens.states, tokens.mask, self.max_length)
         return pool_states(tokens.states, tokens.mask, self.pool)
 
+    @property
+    def token_table(self) -> nn.Module | None:
+        """The table of token vectors, before positions and norms; None for a backbone without one."""
+        try:
+            table: nn.Module = self.backbone.get_input_embeddings()  # type: ignore[operator]
+        except (AttributeError, NotImplementedError):
+            return None
+        return table
+
     def mixed_embeddings(self) -> list[nn.Module]:
         """The table of token vectors: these are mixed (Guo et al. 2019, arXiv:1905.08941).
 
         Raises:
             UserError: the backbone has no such table.
         """
-        try:
-            return [self.backbone.get_input_embeddings()]  # type: ignore[operator]
-        except (AttributeError, NotImplementedError):
+        if (table := self.token_table) is None:
             message = f"{self.describe_backbone()['model_type']!r} has no table of token vectors that could be mixed"
-            raise UserError(Fault("model.model_type", f"{message}; use trainer.mixing.type=manifold")) from None
+            raise UserError(Fault("model.model_type", f"{message}; use trainer.mixing.type=manifold"))
+        return [table]
 
     def describe_backbone(self) -> dict[str, Any]:
         """Type and options with which `create_model` builds the same backbone without weights."""

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from eir_seq.errors import Fault, UserError
 from eir_seq.files import read_json
 from eir_seq.modalities.base import LENGTH, STATE_FILE, TOKENS, Cells, Collator, FittedModality, RowSource, ragged
 from eir_seq.modalities.cells import parse_cell
+from eir_seq.modalities.sequence.attribution import TokenAttribution, pieces_of_texts
 from eir_seq.modalities.sequence.batches import IDS, PAIR_IDS, WORD_COUNT, WORDS, SequenceCollator
 from eir_seq.modalities.sequence.cells import InputCells
 from eir_seq.modalities.sequence.config import SequenceInputConfig
@@ -303,6 +304,15 @@ class FittedSequence(FittedModality):
         if self.config.model.pretrained_model:
             self.backbone = encoder.describe_backbone()
         return encoder
+
+    def attributable(self, encoder: Any) -> TokenAttribution | None:
+        """Its tokens, where rows are texts that are read as a whole."""
+        table = encoder.token_table
+        if table is None or type(self).collator is not FittedSequence.collator:
+            return None
+        pieces = partial(pieces_of_texts, self)
+        specials = frozenset(self.tokenizer.all_special_ids)
+        return TokenAttribution("input_ids", table, self.collator, self.tokenizer.vocab_size, specials, pieces)
 
     def save(self, folder: str | Path) -> None:
         """Write ``input.json`` and the tokenizer's files into `folder`, which is made if absent."""

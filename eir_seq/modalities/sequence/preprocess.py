@@ -138,7 +138,9 @@ class SequenceModality(Modality):
 
         if self.cache is None or not choice.learns:
             return learn()
-        config = self.config.model_dump(mode="json", exclude={"model", "max_length", "truncation", "modality_dropout"})
+        config = self.config.model_dump(
+            mode="json", exclude={"model", "max_length", "truncation", "modality_dropout", "interpretation"}
+        )
         texts = content_hash(rows.select_columns(self._text_columns).table)
         state = [type(self).__name__, config, choice.model_dump(mode="json"), self.sentinels, self._text_columns, texts]
         assert choice.IMPLEMENTATION is not None, "a published tokenizer is not trained"

@@ -58,7 +58,7 @@ def joined(content: Content, separator: str) -> str:
 
 def _of_words(tokenizer: Tokenizer, rows: Sequence[Sequence[str]], limit: int, spaced: bool) -> Tokens:
     kept = [[word for word, end in zip(row, accumulate(map(len, row)), strict=True) if end <= limit] for row in rows]
-    space = " " if spaced and tokenizer.token_to_id(_BYTE_SPACE) is not None else ""
+    space = leading_space(tokenizer, spaced=spaced)
     encodings = iter(tokenizer.encode_batch([space + word for row in kept for word in row]))
     ids: list[Ids] = []
     words: list[Ids] = []
@@ -68,6 +68,11 @@ def _of_words(tokenizer: Tokenizer, rows: Sequence[Sequence[str]], limit: int, s
         words.append(np.repeat(np.arange(len(row), dtype=np.int32), [len(piece) for piece in pieces]))
     shortened = np.array([len(some) < len(row) for some, row in zip(kept, rows, strict=True)], np.int32)
     return Tokens(ids, words, None, shortened)
+
+
+def leading_space(tokenizer: Tokenizer, *, spaced: bool) -> str:
+    """What precedes each word of a list: the space that byte-level vocabularies read with it."""
+    return " " if spaced and tokenizer.token_to_id(_BYTE_SPACE) is not None else ""
 
 
 def empty_token(tokenizer: Tokenizer) -> int:

@@ -20,6 +20,7 @@ from eir_seq.outputs.classes.names import class_name, listed, number_of, sorted_
 from eir_seq.outputs.classes.thresholds import best_shifts
 from eir_seq.outputs.classification.config import ClassificationOutputConfig
 from eir_seq.outputs.classification.metrics import METRICS
+from eir_seq.outputs.scored import Scored
 
 MAX_CLASSES_LISTED = 100
 """Metrics of single classes are given for up to that many classes; beyond, only the averages."""
@@ -287,6 +288,24 @@ class FittedClassification(FittedOutput):
         for index, name in enumerate(self.classes):
             columns[f"{self.name}_p({name})"] = probabilities[:, index].tolist()
         return columns
+
+    def scored(self) -> Scored:
+        """The log odds of each class: what one class gains, the others lose."""
+        return Scored(
+            self.classes,
+            self._log_odds,
+            "log odds of the class",
+            predicted=lambda raw: functional.one_hot(self.decide(raw), self.output_size).bool(),
+            true=lambda target: functional.one_hot(target, self.output_size).bool(),
+        )
+
+    def _log_odds(self, raw: Tensor, classes: Sequence[int]) -> Tensor:
+        raw = raw.float()
+        if self.config.loss == "bce":
+            return raw[:, classes]
+        index = torch.tensor(classes, device=raw.device)
+        others = torch.arange(self.output_size, device=raw.device) != index[:, None]
+        return raw[:, classes] - raw[:, None].masked_fill(~others, -torch.inf).logsumexp(dim=2)
 
     def describe(self) -> dict[str, Any]:
         """Classes with their training rows and weights."""

@@ -22,6 +22,7 @@ from eir_seq.outputs.classes.names import class_name, listed, sorted_classes
 from eir_seq.outputs.classes.thresholds import best_shift
 from eir_seq.outputs.multi_label.config import MultiLabelOutputConfig
 from eir_seq.outputs.multi_label.metrics import METRICS
+from eir_seq.outputs.scored import Scored
 
 MAX_LABELS = 10_000
 MAX_LABELS_LISTED = 100
@@ -281,6 +282,16 @@ class FittedMultiLabel(FittedOutput):
         for index, label in enumerate(self.labels):
             columns[f"{self.name}_p({label})"] = raw[:, index].double().sigmoid().tolist()
         return columns
+
+    def scored(self) -> Scored:
+        """The log odds of each label."""
+        return Scored(
+            self.labels,
+            lambda raw, labels: raw[:, labels].float(),
+            "log odds of the label",
+            predicted=self.decide,
+            true=lambda target: target == 1,
+        )
 
     def describe(self) -> dict[str, Any]:
         """Labels with the training rows that have them."""

@@ -21,6 +21,7 @@ from eir_seq.models.layers.dropout import Dropout
 from eir_seq.outputs.base import FittedOutput, Output, TargetRows, by_chunks, ids_of, row_names
 from eir_seq.outputs.classes.names import class_name, listed, number_of, sorted_classes
 from eir_seq.outputs.ordinal.config import OrdinalOutputConfig
+from eir_seq.outputs.scored import Scored
 
 SMALLEST_STEP = 1e-4
 """Added to each step between two cut points, so that every level keeps a probability."""
@@ -187,6 +188,10 @@ class FittedOrdinal(FittedOutput):
         for index, level in enumerate(self.levels):
             columns[f"{self.name}_p({level})"] = probabilities[:, index].tolist()
         return columns
+
+    def scored(self) -> Scored:
+        """The latent score, from the mean of the cut points: the higher, the higher the level."""
+        return Scored([self.name], lambda raw, _: -raw.float().mean(dim=1, keepdim=True), "latent score")
 
     def describe(self) -> dict[str, Any]:
         """Levels with their training rows."""

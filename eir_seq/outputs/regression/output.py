@@ -18,6 +18,7 @@ from eir_seq.models.layers.dropout import Dropout
 from eir_seq.outputs.base import FittedOutput, Output, TargetRows, ids_of, row_names
 from eir_seq.outputs.regression.config import RegressionOutputConfig
 from eir_seq.outputs.regression.forms import Gaussian, form_of
+from eir_seq.outputs.scored import Scored
 
 MAX_TARGET = 1e30
 """Larger targets would overflow single precision."""
@@ -239,6 +240,14 @@ class FittedRegression(FittedOutput):
                 for level, values in zip(self.form.levels, bounds.T, strict=True):
                     columns[self._label(f"_q{level:g}", column)] = values.tolist()
         return columns
+
+    def scored(self) -> Scored:
+        """The predicted value of each column in its own units."""
+        return Scored(self.columns, self._values, "predicted value")
+
+    def _values(self, raw: Tensor, columns: Sequence[int]) -> Tensor:
+        by_column = self._by_column(raw.cpu())  # where there is double precision
+        return torch.stack([self._restored(self.form.centre(by_column[:, index]), index) for index in columns], dim=1)
 
     def describe(self) -> dict[str, Any]:
         """Mean and standard deviation over the training rows."""

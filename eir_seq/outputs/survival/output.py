@@ -19,6 +19,7 @@ from eir_seq.config.strict import Strict
 from eir_seq.errors import Fault, UserError
 from eir_seq.models.layers.dropout import Dropout
 from eir_seq.outputs.base import FittedOutput, Output, TargetRows, ids_of
+from eir_seq.outputs.scored import Scored
 from eir_seq.outputs.survival.config import SurvivalOutputConfig
 from eir_seq.outputs.survival.curves import Floats, Mask, Steps, breslow, kaplan_meier
 from eir_seq.outputs.survival.likelihood import cox_terms, hazard_terms, interval_hazards, intervals
@@ -189,6 +190,16 @@ class FittedSurvival(FittedOutput):
         followed = event.any(dim=1, keepdim=True) if self._compete else event
         wrong = ((gone & event).double() - risk).abs()
         return torch.where(gone & ~followed, 0.0, wrong).amax(dim=1)
+
+    def scored(self) -> Scored:
+        """The log hazard of each event; of a discrete model the log of the hazard summed up to its last interval."""
+        what = "log hazard" if self._is_cox else "log cumulative hazard"
+        return Scored([event.name for event in self.events], self._log_hazards, what)
+
+    def _log_hazards(self, raw: Tensor, events: Sequence[int]) -> Tensor:
+        own = self._by_event(raw.float())
+        found = [own[index] if self._is_cox else functional.softplus(own[index]) for index in events]
+        return torch.cat([x if self._is_cox else x.sum(dim=1, keepdim=True).log() for x in found], dim=1)
 
     def decode(self, raw: Tensor) -> dict[str, list[Any]]:
         """NAME, the risk at the horizon, NAME_survival(TIME), and of a Cox model NAME_log_hazard.
