@@ -1,4 +1,4 @@
-"""Biases, activation functions, gates and dropout by the native kernels, with gradients: one pass over memory each way."""
+"""Biases, activation functions, gates and dropout by the native kernels: one pass over memory each way."""
 
 from __future__ import annotations
 

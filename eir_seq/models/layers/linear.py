@@ -121,7 +121,7 @@ class Linear(nn.Linear):
         return product if self.lora is None else product + self.lora(x)
 
     def is_bare(self) -> bool:
-        """Whether calling it is the same as `linear`: no adapter adds to it, and no hook sees what it is given or gives."""
+        """Whether calling it is the same as `linear`: no adapter adds to it, no hook sees its input or output."""
         hooks = (
             self._forward_hooks or self._forward_pre_hooks or self._backward_hooks or self._backward_pre_hooks
             or module._global_forward_hooks or module._global_forward_pre_hooks
