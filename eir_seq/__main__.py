@@ -15,6 +15,7 @@ TUNABLES = {
     "glibc.malloc.tcache_count": "0",
     "glibc.malloc.mmap_threshold": str(2**25),
     "glibc.malloc.trim_threshold": str(2**30),
+    "glibc.malloc.hugetlb": "1",
 }
 """How glibc manages memory while a command runs.
 
@@ -24,6 +25,9 @@ of its activations cuts it up, large blocks no longer fit, and the heap grows. W
 By default, too, the free end of the heap goes back to the system when a step frees its activations, and the next step
 gets it back page by page, filled with zeros. Now up to trim_threshold bytes stay. To set it fixes mmap_threshold, too:
 the size from which on a block is mapped on its own, which glibc would raise to the same 32 MiB as blocks are freed.
+
+With hugetlb=1 the heap asks for pages of 2 MiB (where the system gives them to those that ask, and glibc is 2.35 or
+later): passes over activations wait less for the translation of addresses.
 """
 
 

@@ -39,6 +39,7 @@ OPERATIONS = (
     "norm_backward",
     "dropped",
     "activated",
+    "activated_",
     "activated_backward",
 )
 BUILD = "python -m eir_seq native build"

@@ -12,7 +12,7 @@ from torch import nn
 
 from eir_seq.commands import main
 from eir_seq.commands.bench import models, parse
-from eir_seq.commands.bench.clock import alternate, flops_of, peak_bytes
+from eir_seq.commands.bench.clock import _native_attention, alternate, flops_of, peak_bytes
 from eir_seq.commands.bench.loop import WARM_UP
 from eir_seq.commands.bench.models import Setting, compare, inputs_of, pair
 from eir_seq.commands.bench.subjects import Size, Texts, options_of
@@ -20,6 +20,7 @@ from eir_seq.errors import RunFailed, UserError
 from eir_seq.models import list_models
 from eir_seq.models.layers import kernels
 from eir_seq.models.option_checks import check_options
+from eir_seq.native import library
 
 TINY = ["--width=16", "--layers=1", "--heads=2", "--texts=2", "--cap=12", "--rounds=1"]
 SMALL = Size(width=16, layers=1, heads=2, length=12)
@@ -192,7 +193,20 @@ def test_operations_of_products() -> None:
     attention = 4 * length * length * width
     products = 2 * length * (4 * width * width + 2 * width * 4 * width) + attention
     pooler = 2 * width * width
-    assert models.flops(model, [12, 12], setting) == 2 * (products + pooler)
+    with library.without():
+        assert models.flops(model, [12, 12], setting) == 2 * (products + pooler)
+    if library.available():
+        assert models.flops(model, [12, 12], setting) == 2 * (products + pooler)
+
+
+def test_operations_of_native_attention() -> None:
+    shapes = [(9, 2, 8), (9, 2, 8), (9, 2, 8)]
+    everything = _native_attention(*shapes, (4, 5), (4, 5), [], None, 0, None, -1, 0, 1.0, 0.0, 0)
+    assert everything == 4 * 2 * 8 * (16 + 25)
+    near = _native_attention(*shapes, (4, 5), (4, 5), [], None, 0, (2, 1), 1, 1, 1.0, 0.0, 0)
+    assert near == 4 * 2 * 8 * ((3 * 4 - 2) + 4 + (3 * 5 - 2) + 5)
+    causal = _native_attention(*shapes, (4, 5), (4, 5), [], None, 0, None, 1, 0, 1.0, 0.0, 0)
+    assert causal == 4 * 2 * 8 * (2 * 4 - 1 + 2 * 5 - 1)
 
 
 def test_operations_of_experts() -> None:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from eir_seq.models.layers import residual_sum as facade
-from eir_seq.models.layers.feed_forward.activations import activated, activation
+from eir_seq.models.layers.feed_forward.activations import activated, activated_product, activation
+from eir_seq.models.layers.linear import Linear
 from eir_seq.models.layers.norms.layer_norm import LayerNorm
 from eir_seq.models.layers.norms.rms_norm import CenteredRMSNorm, RMSNorm
 from eir_seq.models.layers.residual_sum import HasTerms, residual_norm, residual_sum
@@ -153,6 +154,35 @@ def test_activations(name: str, gated: bool, dtype: torch.dtype) -> None:
         assert float(apart.detach().max()) <= rounding
 
 
+@pytest.mark.parametrize("name", ["gelu", "relu"])
+@pytest.mark.parametrize("gated", [False, True])
+def test_biases_of_linear_layers(name: str, gated: bool) -> None:
+    torch.manual_seed(0)
+    layer, x = Linear(16, 48), draw(3, 100, 16)
+    factor, down = draw(3, 100, 48) if gated else None, torch.randn(3, 100, 48)
+    leaves = [leaf for leaf in (x, layer.weight, layer.bias, factor) if leaf is not None]
+    torch.manual_seed(1)
+    seed = library.drawn_seed(0.25)
+    torch.manual_seed(1)
+    found = activated_product(layer, x, name, factor, nn.Dropout(0.25))
+    assert type(found.grad_fn).__name__ == "_ActivatedBackward"
+    assert type(found.grad_fn.next_functions[0][0]).__name__ != "AddmmBackward0"  # the kernel adds the bias
+    leaves64 = [leaf.detach().double().requires_grad_() for leaf in leaves]
+    exact = activation(name)(F.linear(*leaves64[:3])) * (leaves64[3] if gated else 1)
+    exact = exact * kept((3, 100, 48), seed, 0.25) * (4 / 3)
+    close(found, exact)
+    grads = torch.autograd.grad(found, leaves, down), torch.autograd.grad(exact, leaves64, down.double())
+    for result, wanted in zip(*grads, strict=True):
+        close(result, wanted)
+    seen: list[Tensor] = []
+    with torch.no_grad():
+        plain = activated_product(layer, x, name, factor)
+        layer.register_forward_hook(lambda *call: seen.append(call[2]))
+        hooked = activated_product(layer, x, name, factor)
+    close(hooked, plain)
+    close(seen[0], F.linear(x, layer.weight, layer.bias))  # no result takes its memory
+
+
 def test_nothing_hides_a_nan() -> None:
     x = torch.ones(2, 16)
     x[1, 3] = torch.nan
@@ -172,15 +202,15 @@ def test_nothing_hides_a_nan() -> None:
 def test_results_do_not_depend_on_threads() -> None:
     torch.manual_seed(0)
     before = torch.get_num_threads()
-    x, update, module = draw(3000, 64), draw(3000, 64), LayerNorm.Config().build(64)
+    x, update, bias, module = draw(3000, 64), draw(3000, 64), draw(64), LayerNorm.Config().build(64)
     results = []
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
             torch.manual_seed(1)
             total, normed = residual_norm(x, update, nn.Dropout(0.1), module)
-            inner = activated(normed, "gelu", total, nn.Dropout(0.1))
-            grads = torch.autograd.grad(inner.sum(), [x, update, *module.parameters()])
+            inner = activations.activated(normed, "gelu", total, 0.1, bias)
+            grads = torch.autograd.grad(inner.sum(), [x, update, bias, *module.parameters()])
             results.append([total, normed, inner, *grads])
     finally:
         torch.set_num_threads(before)
@@ -191,7 +221,8 @@ def test_results_do_not_depend_on_threads() -> None:
 def test_derivatives_of_derivatives(centered: bool) -> None:
     torch.manual_seed(0)
     x, update, weight, bias = draw(5, 16), draw(5, 16), draw(16), draw(16) if centered else None
-    leaves = [leaf for leaf in (x, update, weight, bias) if leaf is not None]
+    added = draw(16)
+    leaves = [leaf for leaf in (x, update, weight, bias, added) if leaf is not None]
     torch.manual_seed(1)
     masks = [kept((5, 16), library.drawn_seed(0.5), 0.5) for _ in range(2)]
 
@@ -199,11 +230,11 @@ def test_derivatives_of_derivatives(centered: bool) -> None:
         torch.manual_seed(1)
         if native:
             total, normed = norms.normed_sum(update, x, weight, bias, 1e-5, 0.5, centered=centered)
-            out = activations.activated(normed, "silu", total, 0.5)
+            out = activations.activated(normed, "silu", total, 0.5, added)
         else:
             total = x + update * masks[0] * 2
             normed = plain_norm(total, weight, bias, 1e-5, centered=centered)
-            out = F.silu(normed) * total * masks[1] * 2
+            out = F.silu(normed + added) * total * masks[1] * 2
         first = torch.autograd.grad(out.square().sum() + total.sum(), leaves, create_graph=True)
         return torch.autograd.grad(torch.stack([grad.square().sum() for grad in first]).sum(), leaves)
 

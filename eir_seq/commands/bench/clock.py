@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import eir_seq.models.layers.moe.experts  # noqa: F401  (its operations)
 from eir_seq.models.layers.kernels import onednn, onednn_is_available
+from eir_seq.native import library as native
 
 Step = Callable[[Any], object]
 PRODUCT = 1024
@@ -90,7 +91,7 @@ PEAK_FLOPS = 2.0 * PRODUCT**3
 
 def flops_of(call: Callable[[], object]) -> int:
     """Floating-point operations of the matrix products of a call; those of elements are not counted."""
-    with FlopCounterMode(display=False, custom_mapping=_FORMULAS) as counter:
+    with FlopCounterMode(display=False, custom_mapping=_formulas()) as counter:
         call()
     return int(counter.get_total_flops())
 
@@ -111,11 +112,32 @@ def _grouped(x: Any, weight: Any, *_: Any, **__: Any) -> int:
     return int(2 * x[0] * weight[1] * weight[2])
 
 
+def _native_attention(query: Any, key: Any, value: Any, *problem: Any, **__: Any) -> int:
+    """Of all pairs, as torch counts them also where attention is causal; in a window of those that it holds."""
+    query_lengths, key_lengths, _, _, _, shared, before, after, *_ = problem
+    pairs = 0
+    for queries, keys in zip(query_lengths, key_lengths, strict=True):
+        if before < 0:
+            pairs += queries * keys
+            continue
+        places = range(keys - queries, keys)
+        pairs += sum(min(keys, place + after + 1) - max(0, place - before) for place in places)
+        pairs += 0 if shared is None else queries * shared[1]
+    return int(2 * query[1] * pairs * (key[2] + value[2]))
+
+
 _FORMULAS: dict[Any, Callable[..., int]] = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention}
 """Operations that torch's counter does not know, from the shapes of their arguments."""
 _FORMULAS[torch.ops.eir_seq.grouped_linear] = _grouped
 if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
     _FORMULAS[torch.ops.mkldnn._linear_pointwise] = _linear
+
+
+def _formulas() -> dict[Any, Callable[..., int]]:
+    build = native.chosen()
+    if build is None:
+        return _FORMULAS
+    return {**_FORMULAS, getattr(torch.ops, native.namespace(build.name)).attention_forward: _native_attention}
 
 
 def peak_bytes(call: Callable[[], object], device: torch.device) -> int:

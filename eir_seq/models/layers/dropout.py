@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from eir_seq.models.layers.eager import is_eager
@@ -97,10 +96,12 @@ class _Dropped(torch.autograd.Function):
         return _scaled(x, kept)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (noise,) = ctx.saved_tensors
-        return _scaled(gradients[0], replace(ctx.kept, noise=noise)), None
+        kept = replace(ctx.kept, noise=noise)
+        if torch.is_grad_enabled():  # a graph of the gradients is wanted
+            return gradients[0] * kept.factors(gradients[0].dtype).view(gradients[0].shape) * kept.scale, None
+        return _scaled(gradients[0], kept), None
 
 
 def _scaled(x: Tensor, kept: Kept) -> Tensor:
@@ -109,8 +110,6 @@ def _scaled(x: Tensor, kept: Kept) -> Tensor:
 
 def drop(x: Tensor, rate: float, training: bool = True) -> Tensor:
     """Sets each number to zero with probability `rate`, in training, and divides the others by ``1 - rate``.
-
-    Gradients cannot be differentiated again on a CPU without native kernels.
 
     Example:
         >>> import torch

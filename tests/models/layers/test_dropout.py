@@ -63,13 +63,6 @@ def test_nothing_is_dropped_outside_of_training_and_everything_at_one() -> None:
     assert drop(x[:0], 0.5).shape == (0,)
 
 
-def test_a_second_derivative_is_refused() -> None:
-    x = torch.rand(50, requires_grad=True)
-    (gradient,) = torch.autograd.grad(drop(x, 0.5).square().sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        gradient.sum().backward()
-
-
 def test_graphs_hold_the_dropout_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
     x = torch.ones(100)

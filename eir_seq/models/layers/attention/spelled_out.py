@@ -7,18 +7,18 @@ alone, and computes the weights a second time (as https://arxiv.org/abs/2205.141
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
 from eir_seq.models.layers import dropout as dropping
 from eir_seq.models.layers.dropout import Kept
-from eir_seq.models.layers.eager import is_eager
+from eir_seq.models.layers.eager import gradients_with_graph, is_eager
 
 PAIRS = 2**18
 """Pairs of queries and keys that are taken at a time, in float32 a megabyte: half of a second-level cache."""
@@ -152,10 +152,17 @@ class _Attention(torch.autograd.Function):
         return mixed
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, mask, mixed, *saved = ctx.saved_tensors
         gradient, scale = gradients[0], ctx.scale
+        if torch.is_grad_enabled():  # a graph of the gradients is wanted
+            draws = [
+                None if draw is None else replace(draw, noise=noise)
+                for draw, noise in zip(ctx.draws, saved[1::2], strict=True)
+            ]
+            plain = partial(_plain, draws=draws, scale=scale, causal=ctx.causal)
+            given = query, key, value, mask
+            return (*gradients_with_graph(plain, given, ctx.needs_input_grad[:4], gradient), None, None, None)
         batch, heads, queries, size = query.shape
         groups, keys = value.shape[1:3]
         parts = list(_parts(batch, heads, queries, keys, ctx.causal))
@@ -184,6 +191,37 @@ class _Attention(torch.autograd.Function):
                     found = found.view(own.shape)
                     own.add_(found) if add else own.copy_(found)
         return grad_query, grad_key, grad_value, grad_mask, None, None, None
+
+
+def _plain(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    *,
+    draws: Sequence[Kept | None],
+    scale: float,
+    causal: bool,
+) -> Tensor:
+    """The same in operations that torch differentiates, with what was drawn for each part."""
+    batch, heads, queries = query.shape[:3]
+    groups, keys, width = value.shape[1:]
+    mixed = query.new_zeros(batch, heads, queries, width)
+    with torch.autocast("cpu", enabled=False):
+        for part, kept in zip(_parts(batch, heads, queries, keys, causal), draws, strict=True):
+            q = part.rows(query, part.queries, groups)
+            k, v = (part.rows(x, part.keys, groups) for x in (key, value))
+            count, seen = part.queries.stop - part.queries.start, k.shape[1]
+            scores = (q @ k.transpose(1, 2) * scale).view(-1, heads, count, seen)
+            if mask is not None:
+                scores = scores + part.within(mask)
+            if causal:
+                scores = scores + F.pad(_future(count), (seen - count, 0))
+            weights = scores.softmax(-1).view(*q.shape[:2], seen)
+            if kept is not None:
+                weights = weights * kept.factors(weights.dtype).view(weights.shape) * kept.scale
+            mixed[part.texts, :, part.queries] = (weights @ v).view(-1, heads, count, width).to(mixed.dtype)
+    return mixed
 
 
 def _like(x: Tensor, zero: bool) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from eir_seq.models.layers.build import Configured
 from eir_seq.models.layers.dropout import Dropout
-from eir_seq.models.layers.feed_forward.activations import activated, activation
+from eir_seq.models.layers.feed_forward.activations import activated_product, activation
 from eir_seq.models.layers.linear import Linear
 
 
@@ -37,5 +37,5 @@ class Mlp(Configured):
     def forward(self, x: Tensor) -> Tensor:
         """(..., hidden) -> (..., hidden)."""
         if self.gate is None:
-            return self.down(activated(self.up(x), self.activation_name, dropout=self.inner_dropout))
-        return self.down(activated(self.gate(x), self.activation_name, self.up(x), self.inner_dropout))
+            return self.down(activated_product(self.up, x, self.activation_name, dropout=self.inner_dropout))
+        return self.down(activated_product(self.gate, x, self.activation_name, self.up(x), self.inner_dropout))

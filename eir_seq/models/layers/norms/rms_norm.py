@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
-from eir_seq.models.layers.eager import is_eager
+from eir_seq.models.layers.eager import gradients_with_graph, is_eager
 from eir_seq.models.layers.precision import at_least_float32
 from eir_seq.models.layers.residual_sum import HasTerms, NormTerms, native_norm
 
@@ -43,8 +43,12 @@ class RMSNorm(HasTerms):
         if is_eager() and x.dtype is self.weight.dtype:
             normed: Tensor = _Normed.apply(x, self.weight, self.eps)
             return normed
-        wide = x if x.dtype == torch.float64 else x.float()
-        return self.weight * (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)).to(x.dtype)
+        return _plain(x, self.weight, self.eps)
+
+
+def _plain(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    wide = at_least_float32(x)
+    return weight * (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).to(x.dtype)
 
 
 class _Normed(torch.autograd.Function):
@@ -55,12 +59,15 @@ class _Normed(torch.autograd.Function):
         wide = at_least_float32(x)
         factor = _factor(wide, eps)
         ctx.save_for_backward(x, weight, factor)
+        ctx.eps = eps
         return (wide * factor).to(x.dtype).mul_(weight)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, factor = ctx.saved_tensors
+        if torch.is_grad_enabled():  # a graph of the gradients is wanted
+            plain = partial(_plain, eps=ctx.eps)
+            return (*gradients_with_graph(plain, (x, weight), ctx.needs_input_grad[:2], gradients[0]), None)
         unit, gradient = at_least_float32(x) * factor, at_least_float32(gradients[0])
         product = gradient * unit
         to_weight = product.flatten(0, -2).sum(0).to(weight.dtype)
