@@ -22,7 +22,9 @@ class UserParser(argparse.ArgumentParser):
         eir_seq.errors.UserError: eir_seq models: unrecognized argument '--jsn'; did you mean '--json'?
     """
 
-    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+    def parse_args(  # type: ignore[override]  # no namespace of another class
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> argparse.Namespace:
         """The parsed arguments.
 
         Raises:
@@ -30,7 +32,9 @@ class UserParser(argparse.ArgumentParser):
         """
         return self._all_known(*self.parse_known_args(args, namespace))
 
-    def parse_intermixed_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+    def parse_intermixed_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> argparse.Namespace:
         """As `parse_args`, with options between positional arguments."""
         return self._all_known(*self.parse_known_intermixed_args(args, namespace))
 
