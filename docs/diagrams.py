@@ -21,6 +21,7 @@ PACKAGES = {
     "inference": "predictions, reports, comparisons",
     "training": "loop, checkpoints, run folder, bundle",
     "data": "readers, splits, encoded rows, batches",
+    "explanations": "attributions of tokens",
     "broker": "messages between layers, adversaries",
     "modalities": "kinds of inputs",
     "outputs": "kinds of outputs",

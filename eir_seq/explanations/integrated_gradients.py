@@ -53,8 +53,8 @@ def explain(config: IntegratedGradientsConfig, scores: Scores, given: Tensor, ba
         >>> given = torch.tensor([[1.0, 2.0], [3.0, 0.0]])
         >>> product = lambda x: (x[:, 0, 1] * x[:, 1, 0])[:, None]
         >>> found = explain(IntegratedGradientsConfig(), product, given, torch.zeros(2, 2))
-        >>> found.values.tolist(), found.score.tolist()
-        ([[3.0, 3.0]], [6.0])
+        >>> [round(value, 3) for value in found.values[0].tolist()], found.score.tolist()
+        ([3.0, 3.0], [6.0])
     """
     path = _Path(scores, given, baseline, config.batch_size)
     ends = torch.linspace(0, 1, PARTS + 1).tolist()

@@ -44,7 +44,7 @@ def small(folder: Path, **changes: Any) -> Any:
             "type": "sequence",
             "column": "note",
             "share": "text",
-            "interpretation": {"ids": ["test-1", "test-4"]},
+            "interpretation": {"ids": ["test-1", "test-4"], "baseline": "mean"},
         },
     }
     outputs = {"kind": {"type": "classification", "column": "kind"}, "size": {"type": "regression", "column": "size"}}
