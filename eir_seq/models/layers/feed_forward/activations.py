@@ -61,6 +61,11 @@ def activated(x: Tensor, name: str, factor: Tensor | None = None, dropout: nn.Dr
     return y if dropout is None else dropout(y)
 
 
+def native_name(name: str) -> str | None:
+    """What the native kernels call that activation function; None if they do not know it."""
+    return _NATIVE.get(name)
+
+
 def activation(name: str) -> Activation:
     """The elementwise function of that published name."""
     return _FUNCTIONS[name]

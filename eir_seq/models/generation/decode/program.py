@@ -1,0 +1,201 @@
+"""A step as a list of instructions, which is recorded once per generation and run once per token.
+
+Layers are recorded by calling them: their `forward` gets a `Value` in place of states, and calls, in place of its
+parts, what records them. Whatever does more with states than to add them and to hand them on is not recorded, but
+called at every step. So the structure of a layer stands in its `forward` alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from eir_seq.models.generation.decode.attention import TokenAttention, TokenContext
+from eir_seq.models.generation.decode.instructions import (
+    Activate,
+    Attend,
+    Call,
+    Instruction,
+    Norm,
+    Product,
+    Run,
+    Scale,
+    Shift,
+    Sum,
+)
+from eir_seq.models.generation.decode.layers import LightMlp
+from eir_seq.models.generation.decode.products import LightLinear
+from eir_seq.models.layers.residual import Layer
+from eir_seq.models.layers.residual_sum import HasTerms
+from eir_seq.native import decoding as native
+
+
+class Value:
+    """Numbers (rows, width) that a step will compute, at a place of its own."""
+
+    def __init__(self, program: Program, place: int, width: int) -> None:
+        self.program, self.place, self.width = program, place, width
+
+    def __add__(self, other: Value | Tensor) -> Value:
+        if isinstance(other, Value):
+            return self.program.put(Sum, self, other.place)
+        return self.program.put(Shift, self, other)
+
+    def __mul__(self, factor: float) -> Value:
+        return self.program.put(Scale, self, factor)
+
+
+class Program:
+    """The instructions of a step."""
+
+    def __init__(self, width: int, ctx: TokenContext) -> None:
+        """`width`: of the states that it begins with; `ctx`: a pass like those to come."""
+        self._ctx = ctx
+        self._widths = [width]
+        self._instructions: list[Instruction] = []
+
+    @property
+    def first(self) -> Value:
+        """The states that it begins with."""
+        return Value(self, 0, self._widths[0])
+
+    def put(self, kind: type[Instruction], x: Value, *given: Any, width: int | None = None) -> Value:
+        """Record an instruction of that kind for `x`; its value is as wide, or of the given `width`."""
+        self._widths.append(width or x.width)
+        place = len(self._widths) - 1
+        self._instructions.append(kind(x.place, place, *given))
+        return Value(self, place, self._widths[place])
+
+    def record(self, part: nn.Module, x: Value, *more: Any) -> Value:
+        """The value of `part(x, *more)`."""
+        if isinstance(part, LightLinear):
+            return self._product(x, part)
+        if isinstance(part, LightMlp):
+            return self._mlp(part, x)
+        if isinstance(part, TokenAttention):
+            return self._attention(part, x)
+        if isinstance(part, HasTerms):
+            return self.put(Norm, x, part)
+        if isinstance(part, Layer):
+            found = self.attempt(lambda: self._parts_of(part)(x, *more))
+            if found is not None:
+                return found
+        return self.put(Call, x, part, any(other is self._ctx for other in more))
+
+    def attempt(self, record: Callable[[], Any]) -> Value | None:
+        """What `record` gives; None, and nothing is recorded, where a value cannot be used as states can."""
+        before = len(self._instructions), len(self._widths)
+        try:
+            found = record()
+        except (TypeError, AttributeError):
+            found = None
+        if not isinstance(found, Value):
+            del self._instructions[before[0] :], self._widths[before[1] :]
+            return None
+        return found
+
+    def scores(self, head: Any, x: Value) -> Value | None:
+        """Scores of a language-model head, where they can be recorded."""
+        return self.attempt(lambda: self._parts_of(head).scores(x))
+
+    def _parts_of(self, module: nn.Module) -> Any:
+        """The module with parts that record."""
+        copy = object.__new__(type(module))
+        vars(copy).update(vars(module))
+        for name, part in module._modules.items():
+            if isinstance(part, nn.Module) and not isinstance(part, nn.Dropout | nn.Identity):
+                vars(copy)[name] = partial(self.record, part)
+        return copy
+
+    def _product(self, x: Value, *layers: LightLinear) -> Value:
+        return self.put(Product, x, layers, width=sum(layer.out_features for layer in layers))
+
+    def _mlp(self, mlp: LightMlp, x: Value) -> Value:
+        inner = self._product(x, *([mlp.up] if mlp.gate is None else [mlp.gate, mlp.up]))  # type: ignore[list-item]
+        return self.record(mlp.down, self.put(Activate, inner, mlp, width=mlp.up.out_features))
+
+    def _attention(self, attention: TokenAttention, x: Value) -> Value:
+        layers = (attention.query,) if attention.crosses else (attention.query, attention.key, attention.value)
+        heads = self._product(x, *layers)  # type: ignore[arg-type]
+        return self.record(attention.out, self.put(Attend, heads, attention, width=attention.out.in_features))
+
+    def compile(self, rows: int) -> Callable[[Tensor, TokenContext], list[Tensor]]:
+        """The step: states (rows, width) and its context -> the values of all places."""
+        like = self._ctx.past.like
+        if native.serves(like):
+            return self._natively(rows, like)
+        places: list[Any] = [None] * len(self._widths)
+        calls: list[Run] = [instruction.plain(places, rows) for instruction in self._instructions]
+
+        def step(x: Tensor, ctx: TokenContext) -> list[Tensor]:
+            places[0] = x
+            for call in calls:
+                call(ctx)
+            return places
+
+        return step
+
+    def _natively(self, rows: int, like: Tensor) -> Callable[[Tensor, TokenContext], list[Tensor]]:
+        """The same with a buffer per place; runs of instructions that the kernels know are one call."""
+        buffers = [like.new_empty(rows, width) for width in self._widths]
+        calls: list[Run] = []
+        segment: Segment | None = None
+        for instruction in self._instructions:
+            if instruction.is_native():
+                if segment is None:
+                    segment = Segment()
+                    calls.append(segment)
+                instruction.native(segment, buffers)
+            else:
+                segment = None
+                calls.append(_copied(instruction, rows, buffers))
+
+        def step(x: Tensor, ctx: TokenContext) -> list[Tensor]:
+            buffers[0].copy_(x)
+            for call in calls:
+                call(ctx)
+            return buffers
+
+        return step
+
+
+def _copied(instruction: Instruction, rows: int, buffers: list[Tensor]) -> Run:
+    """A plain instruction whose result goes to its buffer; what it reads is its own, as it may keep it."""
+    places: list[Any] = list(buffers)
+    call, x, y = instruction.plain(places, rows), instruction.x, instruction.y
+
+    def run(ctx: TokenContext) -> None:
+        places[x] = buffers[x].clone()
+        call(ctx)
+        buffers[y].copy_(places[y])
+
+    return run
+
+
+class Segment:
+    """Instructions that the kernels run in one call, and the tensors that they need from step to step."""
+
+    def __init__(self) -> None:
+        self.program = native.program()
+        self._numbers: dict[Any, int] = {}
+        self._makers: list[Callable[[TokenContext], Tensor | None]] = []
+
+    def input(self, key: Any, make: Callable[[TokenContext], Tensor | None]) -> int:
+        """The number of a tensor that differs from step to step; one for all instructions with that `key`."""
+        if key not in self._numbers:
+            self._numbers[key] = len(self._makers)
+            self._makers.append(make)
+        return self._numbers[key]
+
+    def __call__(self, ctx: TokenContext) -> None:
+        """Run."""
+        nothing = _NOTHING
+        inputs = [nothing if (made := make(ctx)) is None else made.contiguous() for make in self._makers]
+        self.program.run(inputs, ctx.past.first, ctx.past.columns)
+
+
+_NOTHING = torch.empty(0)
