@@ -19,6 +19,7 @@ using at::Tensor;
 using std::optional;
 
 constexpr int64_t WIDEST_HEAD = 256;
+constexpr int64_t FEW_ROWS = 8;  // see `MOST_ROWS` in eir_seq.native.decoding
 
 // What differs from step to step: tensors, and the columns of keys that are there after it, its own from `first` on.
 struct Step {
@@ -168,7 +169,7 @@ class DecodingProgram : public torch::CustomClassHolder {
     check(y, 2, "y");
     TORCH_CHECK(weight.dim() == 2 && weight.size(1) == x.size(1) && weight.size(0) == y.size(1), "weight");
     TORCH_CHECK(!bias || (bias->is_contiguous() && bias->numel() == y.size(1) && bias->scalar_type() == at::kFloat), "bias");
-    if (x.size(0) > MOST_ROWS) {
+    if (x.size(0) > FEW_ROWS) {
       const Tensor by_column = weight.t();
       operations_.push_back([=](const Step&) {
         Tensor out = y;

@@ -14,7 +14,7 @@ constexpr int SUMS = 16;  // that registers hold at once
 #else
 constexpr int SUMS = 4;
 #endif
-constexpr int MOST_ROWS = std::min(8, SUMS);  // that share a load of the weight
+constexpr int SHARING = std::min(8, SUMS);    // rows that share a load of the weight
 constexpr int64_t AHEAD = 2048;               // numbers of a weight, from those in use to those that are prefetched
 constexpr int64_t WORTH = 1 << 16;            // multiplications from which on a thread is worth its start
 
@@ -93,9 +93,9 @@ void product_of(
     for (int r = 0; r < real; ++r) {
       float* to = y.row(first + r) + column;
       if (columns == C)
-        std::memcpy(to, out + r * C, C * sizeof(float));
+        std::memcpy(to, out + r * C, C * sizeof(float));  // of a size that the compiler knows
       else
-        std::memcpy(to, out + r * C, columns * sizeof(float));
+        std::copy_n(out + r * C, columns, to);
     }
   }
 }
@@ -110,9 +110,9 @@ inline void product(const Rows& x, const Rows& weight, const float* bias, const 
       const int64_t begin = block * BLOCK, end = std::min(columns, begin + BLOCK);
       for (int64_t row = 0; row < x.count;) {
         const int64_t left = x.count - row;
-        if (left > 4 && MOST_ROWS > 4) {
-          product_of<MOST_ROWS>(x, weight, bias, y, width, row, begin, end);
-          row += MOST_ROWS;
+        if (left > 4 && SHARING > 4) {
+          product_of<SHARING>(x, weight, bias, y, width, row, begin, end);
+          row += SHARING;
         } else if (left > 2) {
           product_of<4>(x, weight, bias, y, width, row, begin, end);
           row += 4;

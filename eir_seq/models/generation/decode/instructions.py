@@ -1,4 +1,4 @@
-"""What a step consists of. Each instruction is known in torch's operations, and to the native kernels where they can."""
+"""What a step consists of: each instruction in torch's operations, and for the native kernels, if they know it."""
 
 from __future__ import annotations
 
@@ -70,7 +70,9 @@ class Product(Instruction):
 
     def is_native(self) -> bool:
         """See `Instruction`."""
-        return decoding.fits(self.layers[0].in_features)
+        weights = [layer.weight for layer in self.layers]
+        plain = all(weight.dtype is torch.float32 and weight.is_contiguous() for weight in weights)
+        return plain and decoding.fits(self.layers[0].in_features)
 
     def native(self, to: Segment, at: Sequence[Tensor]) -> None:
         """See `Instruction`."""

@@ -40,17 +40,24 @@ class Value:
     def __init__(self, program: Program, place: int, width: int) -> None:
         self.program, self.place, self.width = program, place, width
 
-    def __add__(self, other: Value | Tensor) -> Value:
+    def __add__(self, other: Any) -> Value:
         if isinstance(other, Value):
             return self.program.put(Sum, self, other.place)
-        return self.program.put(Shift, self, other)
+        if self.program.scoring and isinstance(other, Tensor) and other.shape == (self.width,):
+            return self.program.put(Shift, self, other)
+        return NotImplemented
 
-    def __mul__(self, factor: float) -> Value:
-        return self.program.put(Scale, self, factor)
+    def __mul__(self, factor: Any) -> Value:
+        return self.program.put(Scale, self, factor) if isinstance(factor, float) else NotImplemented
 
 
 class Program:
-    """The instructions of a step."""
+    """The instructions of a step.
+
+    `scoring`: whether a head is recorded, which adds nothing that differs from step to step, as layers may.
+    """
+
+    scoring = False
 
     def __init__(self, width: int, ctx: TokenContext) -> None:
         """`width`: of the states that it begins with; `ctx`: a pass like those to come."""
@@ -100,6 +107,7 @@ class Program:
 
     def scores(self, head: Any, x: Value) -> Value | None:
         """Scores of a language-model head, where they can be recorded."""
+        self.scoring = True
         return self.attempt(lambda: self._parts_of(head).scores(x))
 
     def _parts_of(self, module: nn.Module) -> Any:
