@@ -63,7 +63,9 @@ def test_a_row_has_the_same_bits_in_every_batch_and_with_every_number_of_threads
         torch.set_num_threads(threads)
         for rows in (1, 2, 4, 7, 8):
             y = torch.empty(rows, 1000)
-            run(lambda program, y=y, rows=rows: program.product(x[:rows], weight, None, y))
+            program = decoding.program()
+            program.product(x[:rows], weight, None, y)
+            program.run([], 0, 0)
             results.append(y)
     torch.set_num_threads(1)
     assert all(torch.equal(y, results[-1][: len(y)]) for y in results)
@@ -131,11 +133,11 @@ def test_attention(beams: int, own: int, shared: int, size: int, added: str, rot
     expected = kept.double()
     expected[0, :, :, first:columns] = heads[:, :, own : own + shared].transpose(1, 2)
     expected[1, :, :, first:columns] = heads[:, :, own + shared :].transpose(1, 2)
-    query = heads[:, :, :own].unflatten(2, (shared, groups)).transpose(1, 2).flatten(2, 3)
+    query = heads[:, :, :own].reshape(texts, beams, shared, groups, size).transpose(1, 2).flatten(2, 3)
     scores = query @ expected[0, :, :, :columns].mT * scale
     scores = scores if added == "nothing" else scores + more.double()
     mixed = scores.softmax(-1) @ expected[1, :, :, :columns]
-    mixed = mixed.unflatten(2, (beams, groups)).transpose(1, 2)
+    mixed = mixed.reshape(texts, shared, beams, groups, size).transpose(1, 2)
 
     run(
         lambda program: program.attend(x, y, 0, 1, 2, own, shared, size, scale, True),
@@ -166,7 +168,7 @@ def model_of(model_type: str) -> Model:
 
 
 def written(model: Model, **options: Any) -> GenerationOutput:
-    start = {"decoder_start_token_id": 0} if model.task == "seq2seq-lm" else {}
+    start: dict[str, Any] = {"decoder_start_token_id": 0} if model.task == "seq2seq-lm" else {}
     found = model.generate(
         PROMPT, (PROMPT != 0).long(), max_new_tokens=8, min_new_tokens=8, eos_token_id=2, pad_token_id=0,
         output_scores=True, return_dict_in_generate=True, **start, **options,

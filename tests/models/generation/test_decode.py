@@ -132,9 +132,12 @@ def test_what_cannot_be_recorded_is_called(monkeypatch: pytest.MonkeyPatch) -> N
         layer.__class__ = Doubled
     made: list[Any] = []
     compile_step = Program.compile
-    monkeypatch.setattr(
-        Program, "compile", lambda self, rows: made.extend(self._instructions) or compile_step(self, rows)
-    )
+
+    def noted(self: Program, rows: int) -> Any:
+        made.extend(self._instructions)
+        return compile_step(self, rows)
+
+    monkeypatch.setattr(Program, "compile", noted)
     found = texts(model, num_beams=2)
     assert [type(one) for one in made] == [Call] * len(model.body.layers) + [Norm, Product]
     assert torch.equal(found.sequences, plainly(model, monkeypatch, num_beams=2).sequences)
@@ -236,11 +239,13 @@ def test_adapters(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
             if ".lora.b" in name:
                 parameter.normal_(std=0.5)
     model.to(dtype)
-    found, expected = texts(model, max_new_tokens=1), plainly(model, monkeypatch, max_new_tokens=1)
+    found, expected = texts(model, max_new_tokens=2), plainly(model, monkeypatch, max_new_tokens=2)
     assert found.scores is not None
     assert expected.scores is not None
     exact: dict[str, Any] = {"rtol": 0, "atol": 0} if dtype is torch.bfloat16 else {}
     torch.testing.assert_close(found.scores[0], expected.scores[0], **exact)
+    rounding: dict[str, Any] = {"atol": 0.15, "rtol": 0.05} if dtype is torch.bfloat16 else {"atol": 2e-4, "rtol": 1e-4}
+    torch.testing.assert_close(found.scores[1], expected.scores[1], **rounding)  # see below and above
     if dtype is torch.float32:
         found, expected = texts(model), plainly(model, monkeypatch)
         assert torch.equal(found.sequences, expected.sequences)

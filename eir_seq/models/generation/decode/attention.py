@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -19,6 +19,7 @@ from eir_seq.models.layers.attention.multi_head import Attention
 from eir_seq.models.layers.attention.scorer import Scorer
 from eir_seq.models.layers.cache import Cache
 from eir_seq.models.layers.context import Context
+from eir_seq.models.layers.linear import Linear
 from eir_seq.models.layers.positions.rotary import Rotary
 
 AHEAD = 32
@@ -81,6 +82,11 @@ class TokenAttention(Attention):
             return super().forward(x, ctx)
         heads = self.query(x) if self.crosses else self.together(x)
         return self.out(self.attend(heads.flatten(0, 1), ctx)[:, None])
+
+    @property
+    def projections(self) -> Sequence[Linear]:
+        """The layers that read its input."""
+        return [self.query] if self.crosses else [self.query, self.key, self.value]
 
     @cached_property
     def shared(self) -> int:
@@ -152,5 +158,5 @@ def token_attention(attention: Attention, copies: Copies, few: Few, longest: int
         return None
     copy: TokenAttention = copies.plain(attention, TokenAttention)
     if not attention.crosses:
-        copy.together = joined([copy.query, copy.key, copy.value], few)
+        copy.together = joined(copy.projections, few)
     return copy

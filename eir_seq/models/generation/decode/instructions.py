@@ -62,7 +62,7 @@ class Instruction:
 class Product(Instruction):
     """Linear layers of one input, their outputs side by side."""
 
-    layers: tuple[LightLinear, ...]
+    layers: list[LightLinear]
 
     def function(self, rows: int) -> Callable[..., Tensor]:
         """See `Instruction`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from eir_seq.models.generation.decode.copies import Copies
 from eir_seq.models.generation.decode.products import Few, joined
 from eir_seq.models.layers.feed_forward.mlp import Mlp
+from eir_seq.models.layers.linear import Linear
 from eir_seq.models.layers.norms.layer_norm import LayerNorm
 from eir_seq.models.layers.norms.rms_norm import RMSNorm
 
@@ -25,6 +26,11 @@ class LightMlp(Mlp):
         """(..., hidden) -> (..., hidden)."""
         return self.down(self.active(self.together(x))) if self.few.began else super().forward(x)
 
+    @property
+    def inner(self) -> Sequence[Linear]:
+        """The layers that read its input."""
+        return [self.up] if self.gate is None else [self.gate, self.up]
+
     def active(self, inner: Tensor) -> Tensor:
         """What the inner layers gave, side by side -> (..., inner)."""
         if self.gate is None:
@@ -36,7 +42,7 @@ class LightMlp(Mlp):
 def light_mlp(mlp: Mlp, copies: Copies, few: Few) -> LightMlp:
     """The copy of a feed-forward block."""
     copy: LightMlp = copies.plain(mlp, LightMlp, few=few)
-    copy.together = copy.up if copy.gate is None else joined([copy.gate, copy.up], few)
+    copy.together = copy.up if copy.gate is None else joined(copy.inner, few)
     return copy
 
 

@@ -7,7 +7,7 @@ called at every step. So the structure of a layer stands in its `forward` alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -80,11 +80,13 @@ class Program:
     def record(self, part: nn.Module, x: Value, *more: Any) -> Value:
         """The value of `part(x, *more)`."""
         if isinstance(part, LightLinear):
-            return self._product(x, part)
-        if isinstance(part, LightMlp):
-            return self._mlp(part, x)
-        if isinstance(part, TokenAttention):
-            return self._attention(part, x)
+            return self._product(x, [part])
+        if isinstance(part, LightMlp) and (layers := _all_light(part.inner)):
+            active = self.put(Activate, self._product(x, layers), part, width=part.up.out_features)
+            return self.record(part.down, active)
+        if isinstance(part, TokenAttention) and (layers := _all_light(part.projections)):
+            mixed = self.put(Attend, self._product(x, layers), part, width=part.out.in_features)
+            return self.record(part.out, mixed)
         if isinstance(part, HasTerms):
             return self.put(Norm, x, part)
         if isinstance(part, Layer):
@@ -119,17 +121,8 @@ class Program:
                 vars(copy)[name] = partial(self.record, part)
         return copy
 
-    def _product(self, x: Value, *layers: LightLinear) -> Value:
+    def _product(self, x: Value, layers: list[LightLinear]) -> Value:
         return self.put(Product, x, layers, width=sum(layer.out_features for layer in layers))
-
-    def _mlp(self, mlp: LightMlp, x: Value) -> Value:
-        inner = self._product(x, *([mlp.up] if mlp.gate is None else [mlp.gate, mlp.up]))  # type: ignore[list-item]
-        return self.record(mlp.down, self.put(Activate, inner, mlp, width=mlp.up.out_features))
-
-    def _attention(self, attention: TokenAttention, x: Value) -> Value:
-        layers = (attention.query,) if attention.crosses else (attention.query, attention.key, attention.value)
-        heads = self._product(x, *layers)  # type: ignore[arg-type]
-        return self.record(attention.out, self.put(Attend, heads, attention, width=attention.out.in_features))
 
     def compile(self, rows: int) -> Callable[[Tensor, TokenContext], list[Tensor]]:
         """The step: states (rows, width) and its context -> the values of all places."""
@@ -169,6 +162,12 @@ class Program:
             return buffers
 
         return step
+
+
+def _all_light(layers: Sequence[nn.Module]) -> list[LightLinear]:
+    """These layers, if all of them are products; else none."""
+    found = [layer for layer in layers if isinstance(layer, LightLinear)]
+    return found if len(found) == len(layers) else []
 
 
 def _copied(instruction: Instruction, rows: int, buffers: list[Tensor]) -> Run:
