@@ -118,6 +118,22 @@ def test_layers_are_recorded(model_type: str, task: str, monkeypatch: pytest.Mon
     assert called == expected.get(model_type, set())
 
 
+def test_values_take_the_places_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More layers need no more memory."""
+    counts: list[int] = []
+    place = Program._in_few_places
+
+    def noted(self: Program) -> Any:
+        found = place(self)
+        counts.append(len(found[1]))
+        return found
+
+    monkeypatch.setattr(Program, "_in_few_places", noted)
+    for layers in (2, 4):
+        texts(noisy(tiny("gpt2", "causal-lm", n_layer=layers)), max_new_tokens=2)
+    assert counts[0] == counts[1] < 10
+
+
 class Doubled(PreNorm):
     """Multiplies states by a tensor, which is not recorded."""
 

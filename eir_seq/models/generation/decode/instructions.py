@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,14 @@ class Instruction:
     y: int
     takes_context = False
     """Whether the function of `plain` takes the context after the value."""
+
+    def reads(self) -> tuple[int, ...]:
+        """Places whose values it needs."""
+        return (self.x,)
+
+    def moved(self, to: Mapping[int, int]) -> Self:
+        """The same with other places."""
+        return replace(self, x=to[self.x], y=to[self.y])
 
     def function(self, rows: int) -> Callable[..., Tensor]:
         """What it does with a value (rows, width), in torch's operations."""
@@ -112,6 +120,14 @@ class Sum(Instruction):
     """Of two values."""
 
     other: int
+
+    def reads(self) -> tuple[int, ...]:
+        """See `Instruction`."""
+        return self.x, self.other
+
+    def moved(self, to: Mapping[int, int]) -> Self:
+        """See `Instruction`."""
+        return replace(self, x=to[self.x], other=to[self.other], y=to[self.y])
 
     def plain(self, at: Places, rows: int) -> Run:  # noqa: ARG002
         """See `Instruction`."""

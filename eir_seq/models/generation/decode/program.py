@@ -124,44 +124,64 @@ class Program:
     def _product(self, x: Value, layers: list[LightLinear]) -> Value:
         return self.put(Product, x, layers, width=sum(layer.out_features for layer in layers))
 
-    def compile(self, rows: int) -> Callable[[Tensor, TokenContext], list[Tensor]]:
-        """The step: states (rows, width) and its context -> the values of all places."""
-        like = self._ctx.past.like
+    def compile(self, rows: int) -> Callable[[Tensor, TokenContext], Tensor]:
+        """The step: states (rows, width) and its context -> the value that was recorded last."""
+        like, (instructions, widths) = self._ctx.past.like, self._in_few_places()
+        last = instructions[-1].y
         if native.serves(like):
-            return self._natively(rows, like)
-        places: list[Any] = [None] * len(self._widths)
-        calls: list[Run] = [instruction.plain(places, rows) for instruction in self._instructions]
+            return _natively(instructions, [like.new_empty(rows, width) for width in widths], last)
+        places: list[Any] = [None] * len(widths)
+        calls: list[Run] = [instruction.plain(places, rows) for instruction in instructions]
 
-        def step(x: Tensor, ctx: TokenContext) -> list[Tensor]:
+        def step(x: Tensor, ctx: TokenContext) -> Tensor:
             places[0] = x
             for call in calls:
                 call(ctx)
-            return places
+            found: Tensor = places[last]
+            return found
 
         return step
 
-    def _natively(self, rows: int, like: Tensor) -> Callable[[Tensor, TokenContext], list[Tensor]]:
-        """The same with a buffer per place; runs of instructions that the kernels know are one call."""
-        buffers = [like.new_empty(rows, width) for width in self._widths]
-        calls: list[Run] = []
-        segment: Segment | None = None
-        for instruction in self._instructions:
-            if instruction.is_native():
-                if segment is None:
-                    segment = Segment()
-                    calls.append(segment)
-                instruction.native(segment, buffers)
-            else:
-                segment = None
-                calls.append(_copied(instruction, rows, buffers))
+    def _in_few_places(self) -> tuple[list[Instruction], list[int]]:
+        """The instructions, with values in the places of those that are not read any more; the width of each place."""
+        last_read = {place: number for number, made in enumerate(self._instructions) for place in made.reads()}
+        moved, widths, to = list[Instruction](), self._widths[:1], {0: 0}
+        free: dict[int, list[int]] = {width: [] for width in self._widths}
+        for number, instruction in enumerate(self._instructions):
+            width = self._widths[instruction.y]
+            if not free[width]:
+                free[width].append(len(widths))
+                widths.append(width)
+            to[instruction.y] = free[width].pop()
+            moved.append(instruction.moved(to))
+            for place in {place for place in instruction.reads() if last_read[place] == number}:
+                free[self._widths[place]].append(to[place])
+        return moved, widths
 
-        def step(x: Tensor, ctx: TokenContext) -> list[Tensor]:
-            buffers[0].copy_(x)
-            for call in calls:
-                call(ctx)
-            return buffers
 
-        return step
+def _natively(
+    instructions: Sequence[Instruction], buffers: list[Tensor], last: int
+) -> Callable[[Tensor, TokenContext], Tensor]:
+    """See `Program.compile`: every place has a buffer, and runs of instructions that the kernels know are one call."""
+    calls: list[Run] = []
+    segment: Segment | None = None
+    for instruction in instructions:
+        if instruction.is_native():
+            if segment is None:
+                segment = Segment()
+                calls.append(segment)
+            instruction.native(segment, buffers)
+        else:
+            segment = None
+            calls.append(_copied(instruction, len(buffers[0]), buffers))
+
+    def step(x: Tensor, ctx: TokenContext) -> Tensor:
+        buffers[0].copy_(x)
+        for call in calls:
+            call(ctx)
+        return buffers[last]
+
+    return step
 
 
 def _all_light(layers: Sequence[nn.Module]) -> list[LightLinear]:

@@ -168,13 +168,12 @@ class TokenSteps:
         last = self.stack.through_layers(program.first, ctx, program.record)
         head, plain = self.model.head, type(self.model.head).forward is LanguageModel.forward
         scores = program.scores(head, last) if plain else None
-        rows = ctx.layout.batch
-        step, place = program.compile(rows), (last if scores is None else scores).place
+        step = program.compile(ctx.layout.batch)
         if scores is not None:
-            return lambda x, ctx: step(x, ctx)[place]
+            return step
 
         def with_head(x: Tensor, ctx: TokenContext) -> Tensor:
-            found: Tensor = head(ModelOutput(last_hidden_state=step(x, ctx)[place][:, None]), {})["logits"]
+            found: Tensor = head(ModelOutput(last_hidden_state=step(x, ctx)[:, None]), {})["logits"]
             return found[:, -1]
 
         return with_head
