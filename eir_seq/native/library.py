@@ -42,6 +42,7 @@ OPERATIONS = (
     "activated_",
     "activated_backward",
 )
+CLASSES = ("DecodingProgram",)
 BUILD = "python -m eir_seq native build"
 
 
@@ -194,7 +195,7 @@ def is_eager() -> bool:
 
 
 def operations() -> Any:
-    """The operations of the chosen build."""
+    """The operations and classes of the chosen build."""
     build = chosen()
     assert build is not None
     return _loaded[build.name]
@@ -233,7 +234,11 @@ def _problem(build: Build) -> str | None:
     try:
         torch.ops.load_library(str(build.folder / LIBRARY))
         found = getattr(torch.ops, namespace(build.name))
-        operations = SimpleNamespace(**{name: getattr(found, name).default for name in OPERATIONS})
+        classes = getattr(torch.classes, namespace(build.name))
+        operations = SimpleNamespace(
+            **{name: getattr(found, name).default for name in OPERATIONS},
+            **{name: getattr(classes, name) for name in CLASSES},
+        )
     except (OSError, RuntimeError, AttributeError) as error:
         return f"{build.folder / LIBRARY} cannot be loaded ({str(error).splitlines()[0]}); run: {BUILD}"
     _loaded[build.name] = operations

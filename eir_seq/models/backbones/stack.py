@@ -252,22 +252,24 @@ class Stack(CheckpointsLayers):
 
     @property
     def continues_texts(self) -> bool:
-        """Whether `read_token` is what `forward` does with a cache and a token per text."""
+        """Whether `first_states` and `through_layers` are what `forward` does with a cache and a token per text."""
         return type(self).forward is Stack.forward
 
-    def read_token(self, ids: Tensor, ctx: Context) -> Tensor:
-        """The last states (rows, 1, hidden) of one more token per text (rows, 1), without the checks of `forward`.
+    def first_states(self, ids: Tensor, ctx: Context) -> Tensor:
+        """The states (rows, 1, hidden) of one more token per text (rows, 1) that the layers begin with.
 
-        `ctx`: of this token, with the bias of `bias_of_last`. Nothing is packed, masked or listed.
+        `ctx`: of this token, with the bias of `bias_of_last`. Nothing is checked, packed or masked.
         """
-        assert ctx.cache is not None
         ctx.embeddings = self.embeddings
         ctx.position_table = None if self.position_table is None else self.position_table()
-        x = self.embeddings(ids, None, ctx.positions, None, {})
-        x, _ = self._run(x, ctx, _nothing)
-        ctx.cache.length += 1
-        last: Tensor = self.final_dropout(x if self.final_norm is None else self.final_norm(x))
-        return last
+        first: Tensor = self.embeddings(ids, None, ctx.positions, None, {})
+        return first
+
+    def through_layers(self, x: Any, ctx: Context, call: Callable[..., Any]) -> Any:
+        """The states after all layers and the norm that follows them; `call(layer, x, ctx)` stands for a layer's."""
+        for place in self.schedule:
+            x = call(self.layers[place], x, ctx)
+        return x if self.final_norm is None else call(self.final_norm, x)
 
     def _run(self, x: Tensor, ctx: Context, select: Callable[[int], None]) -> tuple[Tensor, list[Tensor]]:
         """The first states -> those after all layers, and all of them; `select` each layer by its number."""
@@ -320,10 +322,6 @@ def check_mask(mask: Tensor | None, shape: tuple[int, int]) -> None:
     """Raises ValueError where an attention mask is not (batch, length)."""
     if mask is not None and tuple(mask.shape) != shape:
         raise ValueError(f"attention_mask has shape {tuple(mask.shape)}, but the tokens (cached ones included) {shape}")
-
-
-def _nothing(_: int) -> None:
-    """No layer has head masks."""
 
 
 def _layer_mask(mask: Tensor | None, layer: int) -> Tensor | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
@@ -109,12 +109,17 @@ def _cuts(o: GenerationOptions) -> list[Processor]:
 
 def ban(scores: Tensor, tokens: list[int]) -> Tensor:
     """Scores of which those of `tokens` make them impossible."""
-    return scores.index_fill(1, torch.tensor(tokens, device=scores.device), NEVER)
+    return scores.index_fill(1, _places(tuple(tokens), scores.device), NEVER)
 
 
 def force(scores: Tensor, tokens: list[int]) -> Tensor:
     """Scores that leave nothing but `tokens`."""
-    return torch.full_like(scores, NEVER).index_fill(1, torch.tensor(tokens, device=scores.device), 0.0)
+    return torch.full_like(scores, NEVER).index_fill_(1, _places(tuple(tokens), scores.device), 0.0)
+
+
+@lru_cache(maxsize=64)
+def _places(tokens: tuple[int, ...], device: torch.device) -> Tensor:
+    return torch.tensor(tokens, device=device)
 
 
 def penalize_tokens(

@@ -16,12 +16,17 @@ from eir_seq.models.generation import GenerationOutput
 from eir_seq.models.generation.beams import highest
 from eir_seq.models.generation.decode import past, products, step
 from eir_seq.models.generation.decode.copies import Copies
+from eir_seq.models.generation.decode.instructions import Call, Norm, Product
 from eir_seq.models.generation.decode.products import Few, joined
+from eir_seq.models.generation.decode.program import Program
 from eir_seq.models.generation.search import most_likely
 from eir_seq.models.generation.steps import Steps
+from eir_seq.models.layers.context import Context
 from eir_seq.models.layers.linear import Linear
+from eir_seq.models.layers.residual import PreNorm
 from eir_seq.models.lora import add_lora
 from eir_seq.models.model import Model
+from eir_seq.native import library
 from tests.models.tiny import noisy, tiny
 
 PROMPT = torch.tensor([[0, 0, 15, 22, 31], [44, 17, 85, 60, 12]])
@@ -90,6 +95,70 @@ def test_most_architectures_need_no_passes(gpt2: Model) -> None:
     assert able == set(MODELS) - {("prophetnet", "seq2seq-lm")}  # it reads several streams
 
 
+@pytest.mark.parametrize(("model_type", "task"), MODELS, ids=str)
+def test_layers_are_recorded(model_type: str, task: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that is called at every step are recurrences, experts, and what no other architecture has."""
+    called: set[str] = set()
+    compile_step = Program.compile
+
+    def noted(self: Program, rows: int) -> Any:
+        called.update(type(made.part).__name__ for made in self._instructions if isinstance(made, Call))
+        return compile_step(self, rows)
+
+    monkeypatch.setattr(Program, "compile", noted)
+    texts(noisy(tiny(model_type, task)), max_new_tokens=2)
+    expected = {
+        "mamba": {"MixerLayer"},
+        "rwkv": {"TimeMixing", "ChannelMixing"},
+        "mixtral": {"TopKExperts"},
+        "switch_transformers": {"SwitchExperts"},
+        "t5gemma": {"Attention"},  # its scores are bounded
+        "prophetnet": set[str](),  # see above
+    }
+    assert called == expected.get(model_type, set())
+
+
+def test_values_take_the_places_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More layers need no more memory."""
+    counts: list[int] = []
+    place = Program._in_few_places
+
+    def noted(self: Program) -> Any:
+        found = place(self)
+        counts.append(len(found[1]))
+        return found
+
+    monkeypatch.setattr(Program, "_in_few_places", noted)
+    for layers in (2, 4):
+        texts(noisy(tiny("gpt2", "causal-lm", n_layer=layers)), max_new_tokens=2)
+    assert counts[0] == counts[1] < 10
+
+
+class Doubled(PreNorm):
+    """Multiplies states by a tensor, which is not recorded."""
+
+    def forward(self, x: Tensor, ctx: Context) -> Tensor:
+        return super().forward(x, ctx) * torch.full((), 2.0)
+
+
+def test_what_cannot_be_recorded_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a whole, with the same results: nothing of it stays among the instructions."""
+    model = noisy(tiny("gpt2", "causal-lm"))
+    for layer in model.body.layers:
+        layer.__class__ = Doubled
+    made: list[Any] = []
+    compile_step = Program.compile
+
+    def noted(self: Program, rows: int) -> Any:
+        made.extend(self._instructions)
+        return compile_step(self, rows)
+
+    monkeypatch.setattr(Program, "compile", noted)
+    found = texts(model, num_beams=2)
+    assert [type(one) for one in made] == [Call] * len(model.body.layers) + [Norm, Product]
+    assert torch.equal(found.sequences, plainly(model, monkeypatch, num_beams=2).sequences)
+
+
 def test_pruned_columns(gpt2: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keys that no beam descends from are dropped, which changes nothing."""
     kept: list[int] = []
@@ -152,7 +221,8 @@ def test_copies_live_no_longer_than_the_call(gpt2: Model, monkeypatch: pytest.Mo
     gc.collect()
     gc.disable()
     try:
-        texts(gpt2, num_beams=4)
+        with library.without():  # kernels read weights as they are
+            texts(gpt2, num_beams=4)
         assert made
         assert all(reference() is None for reference in made)
     finally:
@@ -185,11 +255,13 @@ def test_adapters(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
             if ".lora.b" in name:
                 parameter.normal_(std=0.5)
     model.to(dtype)
-    found, expected = texts(model, max_new_tokens=1), plainly(model, monkeypatch, max_new_tokens=1)
+    found, expected = texts(model, max_new_tokens=2), plainly(model, monkeypatch, max_new_tokens=2)
     assert found.scores is not None
     assert expected.scores is not None
     exact: dict[str, Any] = {"rtol": 0, "atol": 0} if dtype is torch.bfloat16 else {}
     torch.testing.assert_close(found.scores[0], expected.scores[0], **exact)
+    rounding: dict[str, Any] = {"atol": 0.15, "rtol": 0.05} if dtype is torch.bfloat16 else {"atol": 2e-4, "rtol": 1e-4}
+    torch.testing.assert_close(found.scores[1], expected.scores[1], **rounding)  # see below and above
     if dtype is torch.float32:
         found, expected = texts(model), plainly(model, monkeypatch)
         assert torch.equal(found.sequences, expected.sequences)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from eir_seq.models.layers.attention.multi_head import Attention
 from eir_seq.models.layers.attention.scorer import Scorer
 from eir_seq.models.layers.cache import Cache
 from eir_seq.models.layers.context import Context
+from eir_seq.models.layers.linear import Linear
 from eir_seq.models.layers.positions.rotary import Rotary
 
 AHEAD = 32
@@ -78,48 +80,62 @@ class TokenAttention(Attention):
         """States of the context's layout -> the same."""
         if not isinstance(ctx, TokenContext):
             return super().forward(x, ctx)
-        return self._across(x, ctx) if self.crosses else self._back(x, ctx)
+        heads = self.query(x) if self.crosses else self.together(x)
+        return self.out(self.attend(heads.flatten(0, 1), ctx)[:, None])
 
-    def _back(self, x: Tensor, ctx: TokenContext) -> Tensor:
-        past, config, kept = ctx.past, self.config, self.kept
-        own, shared = config.num_heads, config.num_kv_heads or config.num_heads
-        heads = self.together(x).view(x.shape[0], own + 2 * shared, self.head_size)
-        if config.head_norm is not None:
-            for norm, first, count in ((self.query_norm, 0, own), (self.key_norm, own, shared)):
-                part = heads.narrow(1, first, count)
-                part.copy_(norm(part.flatten(1)).view(part.shape))
-        if config.rotary is not None:
-            turned = heads.narrow(1, 0, own + shared)
-            rotation = ctx.rotation(config.rotary, self.head_size)
-            turned.copy_(turned.to(rotation.dtype) @ rotation)
-        query = past.folded(heads.narrow(1, 0, own), shared)
-        key, value = kept.add(heads.narrow(1, own, 2 * shared), past)
-        mixed = F.scaled_dot_product_attention(query, key, value, self._added(ctx, shared), scale=self.scale)
-        return self.out(past.unfolded(mixed))
+    @property
+    def projections(self) -> Sequence[Linear]:
+        """The layers that read its input."""
+        return [self.query] if self.crosses else [self.query, self.key, self.value]
 
-    def _across(self, x: Tensor, ctx: TokenContext) -> Tensor:
-        past, shared = ctx.past, self.config.num_kv_heads or self.config.num_heads
-        query = self.query_norm(self.query(x)).view(x.shape[0], -1, self.head_size)
-        key, value = self.kept.store.unbind(0)
-        hidden = ctx.memory_hidden
-        mixed = F.scaled_dot_product_attention(past.folded(query, shared), key, value, hidden, scale=self.scale)
-        return self.out(past.unfolded(mixed))
+    @cached_property
+    def shared(self) -> int:
+        """Heads of keys and values."""
+        return self.config.num_kv_heads or self.config.num_heads
 
-    def _added(self, ctx: TokenContext, shared: int) -> Tensor | None:
-        """What is added to the scores, once for all layers that agree on it."""
-        past, config = ctx.past, self.config
-        if ctx.bias is None and config.alibi is None:
-            groups = config.num_heads // shared
-            return ctx.once(("hidden", groups), lambda: past.mask(groups))
+    def attend(self, x: Tensor, ctx: TokenContext) -> Tensor:
+        """Heads side by side, queries and, where they are kept, keys and values after them -> (rows, heads)."""
+        past, config, own, shared = ctx.past, self.config, self.config.num_heads, self.shared
+        if self.crosses:
+            query = self.query_norm(x).view(len(x), own, self.head_size)
+            key, value = self.kept.store.unbind(0)
+        else:
+            heads = x.view(len(x), own + 2 * shared, self.head_size)
+            if config.head_norm is not None:
+                for norm, first, count in ((self.query_norm, 0, own), (self.key_norm, own, shared)):
+                    part = heads.narrow(1, first, count)
+                    part.copy_(norm(part.flatten(1)).view(part.shape))
+            if config.rotary is not None:
+                turned = heads.narrow(1, 0, own + shared)
+                rotation = ctx.rotation(config.rotary, self.head_size)
+                turned.copy_(turned.to(rotation.dtype) @ rotation)
+            query = heads.narrow(1, 0, own)
+            key, value = self.kept.add(heads.narrow(1, own, 2 * shared), past)
+        query = past.folded(query, shared)
+        mixed = F.scaled_dot_product_attention(query, key, value, self.added(ctx), scale=self.scale)
+        return past.unfolded(mixed)
 
-        def make() -> Tensor:
-            bias = self._bias(ctx)
-            assert bias is not None
-            like = self.kept.store[0, :, :, :1]  # only its shape is read
-            return past.biased(bias(like, like[:, :, :1].expand(-1, -1, past.tokens, -1)), shared)
-
+    @cached_property
+    def added_key(self) -> Any:
+        """Equal for layers to whose scores the same is added."""
+        config, groups = self.config, self.config.num_heads // self.shared
+        if self.crosses:
+            return "memory"
         scale = self.scale if config.alibi is not None else None
-        return ctx.once(("biased", config.alibi, config.num_heads, scale, shared), make)
+        return "added", config.alibi, config.num_heads, scale, groups
+
+    def added(self, ctx: TokenContext) -> Tensor | None:
+        """What is added to the scores, once for all layers that agree on it."""
+        return ctx.memory_hidden if self.crosses else ctx.once(self.added_key, lambda: self._added(ctx))
+
+    def _added(self, ctx: TokenContext) -> Tensor | None:
+        past, config, shared = ctx.past, self.config, self.shared
+        if ctx.bias is None and config.alibi is None:
+            return past.mask(config.num_heads // shared)
+        bias = self._bias(ctx)
+        assert bias is not None
+        like = self.kept.store[0, :, :, :1]  # only its shape is read
+        return past.biased(bias(like, like[:, :, :1].expand(-1, -1, past.tokens, -1)), shared)
 
     def take(self, cache: Cache, past: Past) -> None:
         """Keep what the first pass left in the cache: nothing where a decoder alone has cross-attention."""
@@ -142,5 +158,5 @@ def token_attention(attention: Attention, copies: Copies, few: Few, longest: int
         return None
     copy: TokenAttention = copies.plain(attention, TokenAttention)
     if not attention.crosses:
-        copy.together = joined([copy.query, copy.key, copy.value], few)
+        copy.together = joined(copy.projections, few)
     return copy

@@ -132,10 +132,10 @@ class Past:
         return query.transpose(1, 2).flatten(2, 3)
 
     def unfolded(self, mixed: Tensor) -> Tensor:
-        """The inverse, heads side by side: (rows, 1, heads * head_size)."""
+        """The inverse, heads side by side: (rows, heads * head_size)."""
         if self.beams > 1:
             mixed = mixed.unflatten(2, (self.beams, -1)).transpose(1, 2)
-        return mixed.reshape(self.texts * self.beams, 1, -1)
+        return mixed.reshape(self.texts * self.beams, -1)
 
 
 class Kept:
@@ -149,15 +149,19 @@ class Kept:
 
     def add(self, new: Tensor, past: Past) -> tuple[Tensor, Tensor]:
         """Keys and values of a step, (rows, 2 * kv_heads, head_size) -> all, (texts, kv_heads, columns, head_size)."""
-        if past.columns > self.store.shape[3]:
-            earlier = self.store[:, :, :, : past.first]
-            self.store = self.store.new_empty(*self.store.shape[:3], with_slack(past.columns), self.store.shape[4])
-            self.store[:, :, :, : past.first] = earlier
-        store = self.store
+        store = self.with_room(past)
         columns = new.view(past.texts, past.beams, 2, store.shape[2], store.shape[4]).permute(2, 0, 3, 1, 4)
         store.narrow(3, past.first, past.beams).copy_(columns)
         key, value = store.narrow(3, 0, past.columns).unbind(0)
         return key, value
+
+    def with_room(self, past: Past) -> Tensor:
+        """The store, with room for the columns of a step."""
+        if self.grows and past.columns > self.store.shape[3]:
+            earlier = self.store[:, :, :, : past.first]
+            self.store = self.store.new_empty(*self.store.shape[:3], with_slack(past.columns), self.store.shape[4])
+            self.store[:, :, :, : past.first] = earlier
+        return self.store
 
     def select(self, order: Tensor, prompt: int, columns: int) -> None:
         """Keep the columns `order` (texts, n) of those after the prompt."""

@@ -62,7 +62,20 @@ class Joined:
             self._prepare(rows)
         if self._weight is not None:
             return F.linear(x, self._weight, self._bias)
+        return self._apart(x)
+
+    def _apart(self, x: Tensor) -> Tensor:
         return torch.cat([F.linear(x, *part) for part in self.parts], -1)
+
+    def of_rows(self, rows: int) -> Callable[[Tensor], Tensor]:
+        """The same for (rows, in), with fewer calls."""
+        self._prepare(rows)
+        if self._weight is None:
+            return self._apart
+        by_column, bias = self._weight.t(), self._bias
+        if bias is None:
+            return lambda x: torch.mm(x, by_column)
+        return lambda x: torch.addmm(bias, x, by_column)
 
     def _prepare(self, rows: int) -> None:
         """Have the weight in the form that is best for so many rows."""

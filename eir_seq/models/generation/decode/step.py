@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,7 @@ from eir_seq.models.generation.decode.copies import Copies, Make
 from eir_seq.models.generation.decode.layers import LightLayerNorm, LightRMSNorm, light_mlp
 from eir_seq.models.generation.decode.past import Past, with_slack
 from eir_seq.models.generation.decode.products import WORTH, Few, light_linear
+from eir_seq.models.generation.decode.program import Program
 from eir_seq.models.heads.language_model import LanguageModel
 from eir_seq.models.layers.attention.multi_head import Attention
 from eir_seq.models.layers.cache import Cache
@@ -67,6 +69,7 @@ class TokenSteps:
         self._lasting: dict[Any, Any] = {}
         self._distances: Tensor | None = None
         self._past: Past | None = None
+        self._step: Callable[[Tensor, TokenContext], Tensor] | None = None
         self._memory_hidden: Tensor | None = None
 
     def begin(self, cache: Cache, rows: int, mask: Tensor | None, memory_mask: Tensor | None) -> None:
@@ -152,9 +155,28 @@ class TokenSteps:
             if memory is not None:
                 ctx.memory, of_memory = memory
                 ctx.memory_layout = Layout.padded(len(ctx.memory), ctx.memory.shape[1], of_memory)
-            states = stack.read_token(ids, ctx)
-            found: Tensor = self.model.head(ModelOutput(last_hidden_state=states), {})["logits"]
+            x = stack.first_states(ids, ctx)
+            if self._step is None:
+                self._step = self._recorded(x.shape[2], ctx)
+            scores = self._step(x[:, 0], ctx)
+            cache.length += 1
+            return scores
+
+    def _recorded(self, width: int, ctx: TokenContext) -> Callable[[Tensor, TokenContext], Tensor]:
+        """The stack and the head: first states (rows, width) and their context -> scores (rows, vocabulary)."""
+        program = Program(width, ctx)
+        last = self.stack.through_layers(program.first, ctx, program.record)
+        head, plain = self.model.head, type(self.model.head).forward is LanguageModel.forward
+        scores = program.scores(head, last) if plain else None
+        step = program.compile(ctx.layout.batch)
+        if scores is not None:
+            return step
+
+        def with_head(x: Tensor, ctx: TokenContext) -> Tensor:
+            found: Tensor = head(ModelOutput(last_hidden_state=step(x, ctx)[:, None]), {})["logits"]
             return found[:, -1]
+
+        return with_head
 
 
 Memory = tuple[Tensor, Tensor | None]

@@ -87,6 +87,11 @@ def _serves(x: Tensor, name: str, factor: Tensor | None) -> bool:
     return like and native.serves(x, _NATIVE.get(name, ""))
 
 
+def native_name(name: str) -> str | None:
+    """What the native kernels call that activation function; None if they do not know it."""
+    return _NATIVE.get(name)
+
+
 def activation(name: str) -> Activation:
     """The elementwise function of that published name."""
     return _FUNCTIONS[name]
