@@ -165,6 +165,7 @@ def test_biases_of_linear_layers(name: str, gated: bool) -> None:
     seed = library.drawn_seed(0.25)
     torch.manual_seed(1)
     found = activated_product(layer, x, name, factor, nn.Dropout(0.25))
+    assert found.grad_fn is not None
     assert type(found.grad_fn).__name__ == "_ActivatedBackward"
     assert type(found.grad_fn.next_functions[0][0]).__name__ != "AddmmBackward0"  # the kernel adds the bias
     leaves64 = [leaf.detach().double().requires_grad_() for leaf in leaves]

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from eir_seq.models.layers.build import Configured
 from eir_seq.models.layers.dropout import Dropout
-from eir_seq.models.layers.feed_forward.activations import activation
+from eir_seq.models.layers.feed_forward.activations import activated
 from eir_seq.models.layers.linear import Linear, linear, product
 
 
@@ -109,7 +109,7 @@ class Experts(Configured):
         self.gate = nn.Parameter(torch.empty(inward)) if config.gated else None
         self.up = nn.Parameter(torch.empty(inward))
         self.down = nn.Parameter(torch.empty(config.count, config.hidden_size, config.inner_size))
-        self.activation = activation(config.activation)
+        self.activation_name = config.activation
         self.inner_dropout = Dropout(config.inner_dropout)
 
     def forward(self, x: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
@@ -139,10 +139,9 @@ class Experts(Configured):
 
     def _through(self, rows: Tensor, times: Times) -> Tensor:
         """Rows (rows, hidden) -> the same through an expert; `times` its matrices, and biases are added."""
-        inner = self.activation(times(rows, "up" if self.gate is None else "gate"))
-        if self.gate is not None:
-            inner = inner * times(rows, "up")
-        return times(self.inner_dropout(inner), "down")
+        first = times(rows, "up" if self.gate is None else "gate")
+        factor = None if self.gate is None else times(rows, "up")
+        return times(activated(first, self.activation_name, factor, self.inner_dropout), "down")
 
 
 Times = Callable[[Tensor, str], Tensor]
