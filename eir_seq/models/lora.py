@@ -341,6 +341,8 @@ def freeze(model: nn.Module, patterns: Sequence[str]) -> None:
     Raises:
         UserError: a pattern that fits nothing, or a part of one tensor only.
     """
+    if not patterns:
+        return  # to tell names apart tensors are joined on the meta device, for which torch imports its compiler
     sides = {name for name in patterns if name in SIDES and isinstance(getattr(model, "body", None), EncoderDecoder)}
     patterns = [pattern for pattern in patterns if pattern not in sides]
     known, faults = published_names(model), []

@@ -2,7 +2,7 @@
 
 The `tokenizers` library matches a regular expression and builds strings word by word, a microsecond each. Where each
 byte says by itself whether it belongs to a word, stands alone, or separates, a tenth of that is enough. What is not
-ASCII is left to the library, and the tokens are the same.
+ASCII is left to the library, and the tokens are the same. Words of which subwords are made: `plain_subwords`.
 """
 
 from __future__ import annotations
@@ -21,12 +21,18 @@ from tokenizers import Tokenizer as RustTokenizer
 
 WORDS, CHARACTERS = r"\w+|[^\w\s]", r"[\s\S]"
 """The patterns of word and character vocabularies, as the library reads them."""
+WHITESPACE = b" \t\n\v\f\r"
+SPACED = [
+    {"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": " "},
+    {"type": "Strip", "strip_left": True, "strip_right": True},
+]
+"""The normalizers of a unigram vocabulary: single spaces, and none around the text."""
 ROWS_AT_ONCE = 1024
 LOOKED_UP = 4
 """Entries of the vocabulary for each token up to which all tokens are looked up by Arrow."""
 _SEPARATES, _JOINS, _ALONE, _OTHER = range(4)
-_NORMALIZERS = {"NFC", "NFKC", "Lowercase"}
-"""Of which only the last changes ASCII."""
+_NORMALIZERS = {"NFC", "NFKC", "Lowercase", "BertNormalizer", "Replace", "Strip"}
+"""`Lowercase` changes ASCII, those after it only what `_kinds` leaves to the library and what separates words."""
 Bytes = NDArray[np.uint8]
 Numbers = NDArray[np.int64]
 
@@ -49,10 +55,11 @@ class PlainWords:
     Args:
         kinds: of each byte, ``(256,)``: separates, joins its neighbours to a token, is a token, or needs the library.
         lowercase: whether letters are lowered first.
+        prefix: what the library has each word begin with.
     """
 
-    def __init__(self, kinds: Bytes, *, lowercase: bool) -> None:
-        self._kinds = kinds
+    def __init__(self, kinds: Bytes, *, lowercase: bool, prefix: str = "") -> None:
+        self._kinds, self.prefix = kinds, prefix
         letters = np.arange(256, dtype=np.uint8)
         if lowercase:
             letters[ord("A") : ord("Z") + 1] += ord("a") - ord("A")
@@ -61,12 +68,13 @@ class PlainWords:
     @classmethod
     def of(cls, rust: RustTokenizer) -> Self | None:
         """How this tokenizer cuts; None if it takes more than single bytes."""
-        steps = [] if rust.normalizer is None else _parts(_state(rust.normalizer), "normalizers")
+        steps = [] if rust.normalizer is None else parts_of(state_of(rust.normalizer), "normalizers")
         if rust.pre_tokenizer is None or not _NORMALIZERS.issuperset(step["type"] for step in steps):
             return None
-        kinds = _kinds(_parts(_state(rust.pre_tokenizer), "pretokenizers"))
+        cuts = parts_of(state_of(rust.pre_tokenizer), "pretokenizers")
+        kinds = _kinds(cuts, [step for step in steps if step["type"] not in ("NFC", "NFKC", "Lowercase")])
         lowercase = any(step["type"] == "Lowercase" for step in steps)
-        return None if kinds is None else cls(kinds, lowercase=lowercase)
+        return None if kinds is None else cls(kinds, lowercase=lowercase, prefix=cuts[0].get("replacement", ""))
 
     def cut(self, texts: pa.StringArray) -> Pieces:
         """The tokens of texts without nulls."""
@@ -80,16 +88,24 @@ class PlainWords:
             others = np.flatnonzero(kinds == _OTHER)
             left = np.unique(np.searchsorted(offsets, others, side="right") - 1)
             for row in left.tolist():
-                kinds[offsets[row] : offsets[row + 1]] = _SEPARATES
-        kept, joins = kinds != _SEPARATES, kinds == _JOINS
-        begins = kept.copy()
-        begins[1:] &= ~(joins[1:] & joins[:-1])
-        firsts = offsets[:-1][np.diff(offsets) > 0]
-        begins[firsts] = kept[firsts]  # a text does not continue the one before
+                kinds[offsets[row] : offsets[row + 1]] = _OTHER
+        if self._letters is not None:
+            given = self._letters[given]
+        kept, begins = self._found(given, kinds, offsets[:-1][np.diff(offsets) > 0])
         bounds = np.concatenate([[0], np.cumsum(begins)])[offsets]
-        content = given[kept] if self._letters is None else self._letters[given[kept]]
+        content = given[kept]
         starts = np.append(np.flatnonzero(begins[kept]), len(content)).astype(np.int32)
         return Pieces(_strings(starts, content), bounds, left)
+
+    def _found(self, given: Bytes, kinds: Bytes, firsts: Numbers) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Which bytes belong to tokens, and where these begin; `firsts`: where the texts do."""
+        del given
+        joins = kinds == _JOINS
+        kept = joins | (kinds == _ALONE)
+        begins = kept.copy()
+        begins[1:] &= ~(joins[1:] & joins[:-1])
+        begins[firsts] = kept[firsts]  # a text does not continue the one before
+        return kept, begins
 
     def count(self, rust: RustTokenizer, texts: Iterable[str]) -> Counter[str]:
         """How often each token occurs in texts without lone surrogates, those that are not ASCII included."""
@@ -99,7 +115,8 @@ class PlainWords:
         for some in _batches(texts):
             pieces = self.cut(pa.array(some, pa.string()))
             found = pc.value_counts(pieces.tokens)
-            counts.update(dict(zip(found.field("values").to_pylist(), found.field("counts").to_pylist(), strict=True)))
+            words = (f"{self.prefix}{word}" for word in found.field("values").to_pylist())
+            counts.update(dict(zip(words, found.field("counts").to_pylist(), strict=True)))
             for row in pieces.left.tolist():
                 counts.update(word for word, _ in split(normalize(some[row])))
         return counts
@@ -124,11 +141,11 @@ class PlainVocabulary:
         """That of a tokenizer which looks whole words or characters up; None for any other."""
         from tokenizers.models import WordLevel
 
-        if not isinstance(rust.model, WordLevel) or (words := PlainWords.of(rust)) is None:
+        words = PlainWords.of(rust) if isinstance(rust.model, WordLevel) else None
+        if words is None or words.prefix:
             return None
-        added = rust.get_added_tokens_decoder().values()
-        if not (rust.encode_special_tokens and all(token.special for token in added)):
-            return None  # some tokens are found in texts before these are cut
+        if finds_tokens_first(rust):
+            return None
         vocabulary = rust.get_vocab(with_added_tokens=False)
         unknown = vocabulary.get(rust.model.unk_token)
         return None if unknown is None else cls(words, vocabulary, unknown)
@@ -144,35 +161,54 @@ class PlainVocabulary:
         return np.array(known, np.int32)[codes.indices.to_numpy()], pieces
 
 
-def _state(part: Any) -> dict[str, Any]:
+def finds_tokens_first(rust: RustTokenizer) -> bool:
+    """Whether the library looks for some tokens in texts before it cuts them."""
+    added = rust.get_added_tokens_decoder().values()
+    return not (rust.encode_special_tokens and all(token.special for token in added))
+
+
+def state_of(part: Any) -> dict[str, Any]:
     """What a part of a tokenizer is, as tokenizer.json has it."""
     state: dict[str, Any] = json.loads(part.__getstate__())
     return state
 
 
-def _parts(state: dict[str, Any], key: str) -> list[dict[str, Any]]:
-    return [part for inner in state[key] for part in _parts(inner, key)] if state["type"] == "Sequence" else [state]
+def parts_of(state: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    """The steps of a part, those of sequences one by one; `key`: what a sequence calls them."""
+    return [part for inner in state[key] for part in parts_of(inner, key)] if state["type"] == "Sequence" else [state]
 
 
-def _kinds(steps: list[dict[str, Any]]) -> Bytes | None:
-    """What each byte is, by the steps of a pre-tokenizer."""
-    kinds = np.full(256, _OTHER, np.uint8)
-    if any(step["type"] != "Split" for step in steps):
-        return None
+def _kinds(steps: list[dict[str, Any]], normalizers: list[dict[str, Any]]) -> Bytes | None:
+    """What each byte is, by the steps of a pre-tokenizer, and those of a normalizer that change ASCII."""
     first, *guards = steps
-    pattern, how = first["pattern"], (first["behavior"], first["invert"])
-    if (pattern, how) == ({"Regex": WORDS}, ("Removed", True)):
-        for byte in range(128):
-            character = chr(byte)
-            word = character.isalnum() or character == "_"
-            kinds[byte] = _JOINS if word else _SEPARATES if character in " \t\n\v\f\r" else _ALONE
-    elif (pattern, how) == ({"Regex": CHARACTERS}, ("Isolated", False)):
-        kinds[:128] = _ALONE
-    elif len(separator := pattern.get("String", "")) == 1 and separator.isascii() and how == ("Removed", False):
-        kinds[:128] = _JOINS
-        kinds[ord(separator)] = _SEPARATES
-    else:
+    if any(step["type"] != "Split" for step in guards):
         return None
+    kinds = np.full(256, _OTHER, np.uint8)
+    printable = list(range(33, 127))
+    marks = [byte for byte in printable if not chr(byte).isalnum()]
+    if first == {"type": "BertPreTokenizer"} and [step["type"] for step in normalizers] == ["BertNormalizer"]:
+        if normalizers[0]["lowercase"]:
+            return None
+        kinds[printable], kinds[marks], kinds[[*b" \t\n\r"]] = _JOINS, _ALONE, _SEPARATES
+    elif first["type"] == "Metaspace" and normalizers == SPACED:
+        if (first["prepend_scheme"], first["split"]) != ("always", True):
+            return None
+        kinds[printable], kinds[[*WHITESPACE]] = _JOINS, _SEPARATES
+    elif first["type"] != "Split" or normalizers:
+        return None
+    else:
+        pattern, how = first["pattern"], (first["behavior"], first["invert"])
+        if (pattern, how) == ({"Regex": WORDS}, ("Removed", True)):
+            kinds[:128] = _ALONE
+            kinds[[byte for byte in range(128) if chr(byte).isalnum() or chr(byte) == "_"]] = _JOINS
+            kinds[[*WHITESPACE]] = _SEPARATES
+        elif (pattern, how) == ({"Regex": CHARACTERS}, ("Isolated", False)):
+            kinds[:128] = _ALONE
+        elif len(separator := pattern.get("String", "")) == 1 and separator.isascii() and how == ("Removed", False):
+            kinds[:128] = _JOINS
+            kinds[ord(separator)] = _SEPARATES
+        else:
+            return None
     for guard in guards:  # they cut within brackets, which are rare
         if not guard["pattern"].get("Regex", "").startswith(r"\["):
             return None

@@ -18,6 +18,7 @@ from tokenizers.models import Unigram
 from eir_seq.errors import Fault, UserError
 from eir_seq.tokenizers.backend import Offsets
 from eir_seq.tokenizers.byte_level import option_of, text_of_tokens
+from eir_seq.tokenizers.plain_subwords import PlainSubwords
 from eir_seq.tokenizers.plain_words import PlainVocabulary
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -89,9 +90,13 @@ class RustBackend:
             return [(e.ids, None) for e in self._rust.encode_batch_fast(texts, add_special_tokens=False)]
 
     @cached_property
-    def plain(self) -> PlainVocabulary | None:
+    def plain(self) -> PlainVocabulary | PlainSubwords | None:
         """What encodes ASCII texts faster, with the same ids; None where this vocabulary takes more than that."""
-        return PlainVocabulary.of(self._rust)
+
+        def encode(texts: list[str]) -> list[list[int]]:
+            return [ids for ids, _ in self.encode(texts, offsets=False)]
+
+        return PlainVocabulary.of(self._rust) or PlainSubwords.of(self._rust, encode)
 
     def decode(self, ids: list[int], *, skip_specials: bool) -> str:
         """Text of the ids."""

@@ -205,10 +205,9 @@ def _bpe(config: TrainedTokenizerConfig, texts: Iterable[str]) -> RustTokenizer:
 
 def _count_words(rust: RustTokenizer, texts: Iterable[str]) -> Counter[str]:
     """How often each word occurs, words as the normalizer and pre-tokenizer of `rust` make them."""
-    counts: Counter[str] = Counter()
-    normalize, split = rust.normalizer.normalize_str, rust.pre_tokenizer.pre_tokenize_str
-    for text in _encodable(texts):
-        counts.update(word for word, _ in split(normalize(text)))
+    words = PlainWords.of(rust)
+    assert words is not None
+    counts = words.count(rust, _encodable(texts))
     if not counts:
         raise UserError(Fault("", "no token of the training texts is frequent enough"))
     return counts

@@ -1,0 +1,75 @@
+"""Subwords that are looked up word by word are those of the `tokenizers` library."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from tokenizers import Tokenizer as RustTokenizer
+from tokenizers import models, pre_tokenizers
+
+from eir_seq.tokenizers import plain_subwords, train_tokenizer
+from eir_seq.tokenizers.plain_subwords import GptWords, PlainSubwords
+from eir_seq.tokenizers.plain_words import PlainWords
+from tests.tokenizers.test_plain_words import TEXTS as PLAIN
+from tests.tokenizers.test_plain_words import rows, rust
+
+DRAW = random.Random(3)
+ALPHABETS = ["aB'srelvtmd  .,-[]\t\n1\u00e9'", "ab'sre lv1.\n "]
+TEXTS = [*PLAIN, "it's we'll don't  they've I'd 's 're\n's a''s 'll 'S IT'S", "a  b   c \n\n d  ", "'sx'ree", "'", "\n"]
+TEXTS += ["".join(DRAW.choices(letters, k=DRAW.randrange(25))) for letters in ALPHABETS for _ in range(1000)]
+COLUMN = pa.array(TEXTS, pa.string())
+KINDS = ["bpe", "wordpiece", "unigram"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("options", [{}, {"lowercase": True}, {"normalization": "nfkc"}])
+def test_ids_are_those_of_the_library(kind: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = train_tokenizer(kind, PLAIN, vocab_size=400, **options)
+    expected = [encoding.ids for encoding in tokenizer.encode_batch(TEXTS)]
+    plain = PlainSubwords.of(rust(tokenizer), lambda texts: [e.ids for e in tokenizer.encode_batch(texts)])
+    assert plain is not None
+    assert 0 < len(plain.encode(COLUMN)[1].left) < len(TEXTS)
+    assert rows(tokenizer, COLUMN) == expected
+    monkeypatch.setattr(plain_subwords, "WORDS_KEPT", 3)
+    assert rows(tokenizer, COLUMN) == expected
+    assert rows(tokenizer, COLUMN[7:60]) == expected[7:60]
+    assert rows(tokenizer, COLUMN[:0]) == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_words_are_counted_as_the_library_cuts_them(kind: str) -> None:
+    library = rust(train_tokenizer(kind, PLAIN, vocab_size=400))
+    words = GptWords.of(library) or PlainWords.of(library)
+    assert words is not None
+    expected: Counter[str] = Counter()
+    for text in TEXTS:
+        expected.update(
+            word for word, _ in library.pre_tokenizer.pre_tokenize_str(library.normalizer.normalize_str(text))
+        )
+    if kind == "bpe":  # of which the library shows bytes as symbols
+        assert sum(words.count(library, TEXTS).values()) == sum(expected.values())
+    else:
+        assert words.count(library, TEXTS) == expected
+
+
+def test_what_is_left_to_the_library() -> None:
+    def of(model: Any, pre_tokenizer: Any, **options: Any) -> Any:
+        library = RustTokenizer(model)
+        library.pre_tokenizer = pre_tokenizer
+        library.encode_special_tokens = options.get("special", True)
+        return PlainSubwords.of(library, lambda texts: [library.encode(text).ids for text in texts])
+
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    assert of(models.BPE(), byte_level) is not None
+    assert of(models.BPE(), pre_tokenizers.ByteLevel(add_prefix_space=True)) is None
+    assert of(models.BPE(), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)) is None
+    assert of(models.BPE(dropout=0.1), byte_level) is None
+    assert of(models.BPE(), byte_level, special=False) is None
+    assert of(models.BPE(), pre_tokenizers.Metaspace(prepend_scheme="never")) is None
+    assert (
+        of(models.WordPiece(unk_token="[UNK]"), pre_tokenizers.BertPreTokenizer()) is None
+    )  # its normalizer is absent
