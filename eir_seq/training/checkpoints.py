@@ -312,6 +312,8 @@ class CheckpointStore:
         """The run is finished and its best weights are in the bundle: keep what extends it, or nothing."""
         if resumable:
             CheckpointStore(self.folder, 1).prune(best_of)
+            for path in self.resumable():  # a run that was stopped at its last step has another one of that step
+                path.rename(path.with_name("-".join(path.name.split("-")[:2])))
             return
         for path in [*self.resumable(), *self.folder.glob("best-*")]:
             remove_folder(path)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
@@ -16,6 +18,20 @@ class Stopped(SystemExit):
     def __init__(self, signum: int) -> None:
         super().__init__(128 + signum)
         self.signum = signum
+
+
+PAUSE = 0.01
+"""Seconds until a signal that came in a finalizer is sent again."""
+_FINALIZE = weakref.finalize.__call__.__code__
+
+
+def _in_finalizer(frame: FrameType | None) -> bool:
+    """Whether Python prints an exception raised here as ignored, and goes on."""
+    while frame is not None:
+        if frame.f_code is _FINALIZE or frame.f_code.co_name == "__del__":
+            return True
+        frame = frame.f_back
+    return False
 
 
 class SignalGuard:
@@ -63,8 +79,13 @@ class SignalGuard:
         if self.received is not None:
             raise Stopped(self.received)
 
-    def _handle(self, signum: int, _frame: FrameType | None) -> None:
+    def _handle(self, signum: int, frame: FrameType | None) -> None:
         if self.received is not None:
+            return
+        if not self._deferred and _in_finalizer(frame):
+            again = threading.Timer(PAUSE, os.kill, (os.getpid(), signum))
+            again.daemon = True
+            again.start()
             return
         self.received = signum
         if not self._deferred:

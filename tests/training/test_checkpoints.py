@@ -181,6 +181,14 @@ def test_a_second_checkpoint_of_a_step_is_the_newer_one(tmp_path: Path) -> None:
     assert store.resumable()[-1].name == "step-00000004"
 
 
+def test_a_finished_run_keeps_one_checkpoint_by_the_name_of_its_step(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path, 2)
+    for _ in range(2):
+        store.next_path(6).mkdir()
+    store.finish(lambda _: None, resumable=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000006"]
+
+
 def test_damaged_best_weights_are_not_loaded(tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path, keep=1)
     store.write_best(3, {"a": torch.ones(2)})
