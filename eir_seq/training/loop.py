@@ -129,6 +129,7 @@ class RunLoop(Checkpoint):
         if self.averaging is not None:
             checkpoint[AVERAGING_KEY] = self.averaging.state()
         put_between_steps(checkpoint["loops"], self.state)
+        checkpoint["epoch"] = self.state.epoch
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Go back to where the checkpoint was written."""
