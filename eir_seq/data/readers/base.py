@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import io
@@ -205,6 +206,8 @@ def reading(path: str, place: str) -> Iterator[None]:
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UserError(Fault(place, f"{path}: the compressed file is truncated or damaged ({error})")) from None
     except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise  # the machine's fault, whatever the file
         if error.errno is None:
             raise UserError(Fault(place, f"{path}: {_first_line(error)}")) from None
         raise UserError(Fault(place, _reason(error))) from None
