@@ -183,7 +183,12 @@ def _ending(kill: Kill, ended: Traced) -> str | None:
 def continued(scenario: Scenario, kill: Kill, ended: Traced, folder: Path) -> str | None:
     """Start the command again, and compare what it leaves."""
     again = run(scenario.words, folder, scenario.light)
-    return again.fault([0]) or different(left(folder), whole(scenario).left)
+    # What was lost is made again only where something is left to do.
+    found, wanted = (
+        {n: content for n, content in files.items() if not n.startswith(scenario.lost)}
+        for files in (left(folder), whole(scenario).left)
+    )
+    return again.fault([0]) or different(found, wanted)
 
 
 # ------------------------------------------------------------------------------------------- without interruptions
