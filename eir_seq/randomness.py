@@ -7,7 +7,9 @@ run draws exactly what the uninterrupted one would have drawn, and no generator 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,3 +35,39 @@ def derive_seeds(seed: int, *purpose: int | str, names: Iterable[str]) -> NDArra
 def generator(seed: int, *purpose: int | str) -> np.random.Generator:
     """A numpy generator for one purpose."""
     return np.random.default_rng(derive_seed(seed, *purpose))
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Random numbers of one pass over the rows, counted: the same row in the same epoch gets the same numbers.
+
+    `epoch` is None outside training.
+    """
+
+    seed: int
+    epoch: int | None = None
+
+    def below(self, bound: int, *purpose: int | str) -> int:
+        """An integer from 0 to ``bound - 1`` for one purpose, e.g. an input's name and a row."""
+        return derive_seed(self.seed, "draw", self._when, *purpose) % bound
+
+    def generator(self, *purpose: int | str) -> np.random.Generator:
+        """A numpy generator for one purpose."""
+        return generator(self.seed, "draw", self._when, *purpose)
+
+    def uniforms(self, rows: Sequence[int], count: int, *purpose: int | str) -> NDArray[np.float64]:
+        """`count` numbers from 0 to 1 for each of some rows, (rows, count), for one purpose.
+
+        Those of a row do not depend on the other rows. A counter is mixed by the last steps of splitmix64.
+        """
+        key = np.uint64(derive_seed(self.seed, "draw", self._when, *purpose) % 2**64)
+        counter = np.asarray(rows, np.uint64)[:, None] * np.uint64(count) + np.arange(1, count + 1, dtype=np.uint64)
+        x: NDArray[Any] = key + counter * np.uint64(0x9E3779B97F4A7C15)
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        uniform: NDArray[np.float64] = ((x ^ (x >> np.uint64(31))) >> np.uint64(11)) * 2.0**-53
+        return uniform
+
+    @property
+    def _when(self) -> int | str:
+        return "evaluation" if self.epoch is None else self.epoch

@@ -21,8 +21,9 @@ from eir_seq.data.missing import Mask, Missing, PresentRows, drop_inputs, no_ten
 from eir_seq.data.mixing import pair_rows
 from eir_seq.data.rows import ID
 from eir_seq.errors import Fault, UserError
-from eir_seq.modalities.base import BYTES, LENGTH, Collator, Draw, FittedModality, RowSource
+from eir_seq.modalities.base import BYTES, LENGTH, Collator, FittedModality, RowSource
 from eir_seq.outputs.base import FittedOutput
+from eir_seq.randomness import Draw
 from eir_seq.rows import Texts
 
 if TYPE_CHECKING:

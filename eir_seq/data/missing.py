@@ -15,7 +15,8 @@ from torch import Tensor
 from eir_seq.config.inputs import InputBase
 from eir_seq.config.outputs import OutputBase
 from eir_seq.config.schema import ExperimentConfig
-from eir_seq.modalities.base import LENGTH, Draw, RowSource
+from eir_seq.modalities.base import LENGTH, RowSource
+from eir_seq.randomness import Draw
 from eir_seq.rows import Rows
 from eir_seq.spool import filtered
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from eir_seq.config.mixing import MixingConfig
 from eir_seq.data.missing import Mask
-from eir_seq.modalities.base import Draw
+from eir_seq.randomness import Draw
 
 
 def pair_rows(config: MixingConfig, rows: Sequence[int], present: Mapping[str, Mask], draw: Draw) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from eir_seq.modalities.base import Draw
+from eir_seq.randomness import Draw
 
 
 @dataclass(frozen=True)

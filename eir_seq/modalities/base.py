@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from eir_seq.config.inputs import InputBase
 from eir_seq.config.outputs import Conversation, DocumentLayout, OutputBase, Questions, TargetText
 from eir_seq.config.schema import DataConfig
-from eir_seq.randomness import derive_seed, generator
+from eir_seq.randomness import Draw
 from eir_seq.registry import imported
 
 if TYPE_CHECKING:
@@ -35,42 +35,6 @@ STATE_FILE = "input.json"
 """What a bundle holds of a fitted input; its `config` has the `type`."""
 TOKENS = "tokens"
 """The feature that says how many tokens a row had before truncation, if it has tokens."""
-
-
-@dataclass(frozen=True)
-class Draw:
-    """Random numbers of one pass over the rows, counted: the same row in the same epoch gets the same numbers.
-
-    `epoch` is None outside training.
-    """
-
-    seed: int
-    epoch: int | None = None
-
-    def below(self, bound: int, *purpose: int | str) -> int:
-        """An integer from 0 to ``bound - 1`` for one purpose, e.g. an input's name and a row."""
-        return derive_seed(self.seed, "draw", self._when, *purpose) % bound
-
-    def generator(self, *purpose: int | str) -> np.random.Generator:
-        """A numpy generator for one purpose."""
-        return generator(self.seed, "draw", self._when, *purpose)
-
-    def uniforms(self, rows: Sequence[int], count: int, *purpose: int | str) -> NDArray[np.float64]:
-        """`count` numbers from 0 to 1 for each of some rows, (rows, count), for one purpose.
-
-        Those of a row do not depend on the other rows. A counter is mixed by the last steps of splitmix64.
-        """
-        key = np.uint64(derive_seed(self.seed, "draw", self._when, *purpose) % 2**64)
-        counter = np.asarray(rows, np.uint64)[:, None] * np.uint64(count) + np.arange(1, count + 1, dtype=np.uint64)
-        x: NDArray[Any] = key + counter * np.uint64(0x9E3779B97F4A7C15)
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        uniform: NDArray[np.float64] = ((x ^ (x >> np.uint64(31))) >> np.uint64(11)) * 2.0**-53
-        return uniform
-
-    @property
-    def _when(self) -> int | str:
-        return "evaluation" if self.epoch is None else self.epoch
 
 
 class RowSource(Protocol):

@@ -19,10 +19,11 @@ from eir_seq.explanations.records import Attribution, Token, columns
 from eir_seq.explanations.rows import MOST_ROWS, drawn_rows, targets_of
 from eir_seq.explanations.varied import VariedInput, varied
 from eir_seq.modalities.attributable import Attributable
-from eir_seq.modalities.base import Draw, FittedModality
+from eir_seq.modalities.base import FittedModality
 from eir_seq.outputs.base import FittedOutput
 from eir_seq.outputs.predictions import write_predictions
 from eir_seq.outputs.scored import Scored
+from eir_seq.randomness import Draw
 from eir_seq.registry import imported
 from eir_seq.rows import Rows
 from eir_seq.training.evaluation import Evaluation, evaluation_mode, to_device

@@ -14,13 +14,12 @@ from eir_seq.config.schema import ExperimentConfig
 from eir_seq.data.encoded import EncodedInMemory
 from eir_seq.data.missing import Missing, rows_where
 from eir_seq.files import open_text
-from eir_seq.modalities.base import Draw
 from eir_seq.modalities.cells import parse_cell
 from eir_seq.modalities.sequence.fitted import FittedSequence
 from eir_seq.outputs.base import FittedOutput
 from eir_seq.outputs.generation.completion import completer
 from eir_seq.outputs.generation.writing import RowWriter, build_writers
-from eir_seq.randomness import derive_seed
+from eir_seq.randomness import Draw, derive_seed
 from eir_seq.training.evaluation import Evaluation
 from eir_seq.training.metrics_file import AppendedFile
 from eir_seq.training.network import Network

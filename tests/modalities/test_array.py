@@ -22,7 +22,7 @@ from eir_seq.errors import UserError
 from eir_seq.inference.predict import predict
 from eir_seq.modalities import build_modality, load_modality
 from eir_seq.modalities.array import preprocess
-from eir_seq.modalities.base import Draw
+from eir_seq.randomness import Draw
 from eir_seq.training.run import train
 from tests.recipes import CLASS, HEIGHT, scores, write_tables
 from tests.recipes.arrays import make_array

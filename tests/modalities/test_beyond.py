@@ -16,10 +16,10 @@ from eir_seq.data.encoded import EncodedInMemory
 from eir_seq.errors import UserError
 from eir_seq.inference.predict import predict
 from eir_seq.modalities import build_modality
-from eir_seq.modalities.base import Draw
 from eir_seq.modalities.encoders.backbone import SequenceEncoder
 from eir_seq.modalities.sequence.config import SequenceInputConfig
 from eir_seq.modalities.sequence.fitted import FittedSequence
+from eir_seq.randomness import Draw
 from eir_seq.rows import Rows
 from eir_seq.training.run import train
 from tests.training.table import table_experiment

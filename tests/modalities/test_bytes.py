@@ -19,10 +19,11 @@ from eir_seq.data.source import load_splits
 from eir_seq.errors import UserError
 from eir_seq.inference.predict import predict
 from eir_seq.modalities import build_modality, load_modality
-from eir_seq.modalities.base import LENGTH, TOKENS, Draw
+from eir_seq.modalities.base import LENGTH, TOKENS
 from eir_seq.modalities.bytes.config import BytesInputConfig
 from eir_seq.modalities.bytes.preprocess import FIRST_BYTE, Bytes, FittedBytes
 from eir_seq.modalities.cells import write_cell
+from eir_seq.randomness import Draw
 from eir_seq.rows import Rows
 from eir_seq.training.run import train
 

@@ -11,7 +11,6 @@ import pytest
 
 from eir_seq.data.encoded import EncodedInMemory
 from eir_seq.errors import UserError
-from eir_seq.modalities.base import Draw
 from eir_seq.modalities.sequence.config import SequenceInputConfig
 from eir_seq.modalities.sequence.corruption import Denoising, Hiding, SpanCorruption, Vocabulary, masked, noise_spans
 from eir_seq.modalities.sequence.fitted import FittedSequence
@@ -20,6 +19,7 @@ from eir_seq.outputs.language.config import CorruptedOutputBase
 from eir_seq.outputs.masked_lm.config import MaskedLmOutputConfig
 from eir_seq.outputs.replaced_token_detection.config import ReplacedTokenDetectionOutputConfig
 from eir_seq.outputs.span_corruption.config import SpanCorruptionOutputConfig
+from eir_seq.randomness import Draw
 from eir_seq.tokenizers import train_tokenizer
 
 WORDS = [f"w{number}" for number in range(60)]

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from eir_seq.data.encoded import EncodedInMemory
 from eir_seq.modalities import build_modality, load_modality
-from eir_seq.modalities.base import BYTES, LENGTH, TOKENS, Draw, Purpose
+from eir_seq.modalities.base import BYTES, LENGTH, TOKENS, Purpose
 from eir_seq.modalities.sequence.batches import IDS
 from eir_seq.modalities.sequence.config import SequenceInputConfig
 from eir_seq.modalities.sequence.documents import PIECE, FittedDocuments, TokenBlocks, pieces
+from eir_seq.randomness import Draw
 from eir_seq.rows import Rows
 from eir_seq.tokenizers import load_tokenizer
 

@@ -18,9 +18,9 @@ from eir_seq.data.source import load_splits
 from eir_seq.errors import UserError
 from eir_seq.inference.predict import predict
 from eir_seq.modalities import load_modality
-from eir_seq.modalities.base import Draw
 from eir_seq.modalities.image.preprocess import ImageModality
 from eir_seq.models import create_model
+from eir_seq.randomness import Draw
 from eir_seq.training.run import train
 
 TINY = {"n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 64}

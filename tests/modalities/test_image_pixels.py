@@ -28,9 +28,9 @@ from eir_seq.errors import UserError
 from eir_seq.inference.predict import predict
 from eir_seq.inference.predictor import Predictor
 from eir_seq.modalities import load_modality
-from eir_seq.modalities.base import Draw
 from eir_seq.modalities.image.preprocess import ImageModality
 from eir_seq.modalities.pictures import BILINEAR, Scaling, picture_in_memory, thumbnail
+from eir_seq.randomness import Draw
 from eir_seq.training.bundle import read_bundle
 from eir_seq.training.run import train
 from tests.config.project import make_project

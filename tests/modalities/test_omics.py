@@ -18,9 +18,9 @@ from eir_seq.data.source import load_splits
 from eir_seq.errors import UserError
 from eir_seq.inference.predict import predict
 from eir_seq.modalities import build_modality, load_modality
-from eir_seq.modalities.base import Draw
 from eir_seq.modalities.omics.augmentation import MISSING, Augmentation
 from eir_seq.modalities.omics.config import OmicsAugmentationConfig
+from eir_seq.randomness import Draw
 from tests.recipes import CLASS, HEIGHT, scores, write_tables
 from tests.recipes.genotypes import make_codes, make_genotypes, one_hot, write_bim
 

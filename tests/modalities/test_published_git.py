@@ -17,8 +17,8 @@ from eir_seq.data.encoded import EncodedInMemory
 from eir_seq.data.source import load_splits
 from eir_seq.errors import UserError
 from eir_seq.modalities import build_modality, load_modality
-from eir_seq.modalities.base import Draw
 from eir_seq.models import create_model
+from eir_seq.randomness import Draw
 from eir_seq.tokenizers import train_tokenizer
 from tests.parity.cases.images import GIT
 

@@ -13,13 +13,14 @@ from eir_seq.config.schema import DataConfig
 from eir_seq.data.encoded import EncodedInMemory
 from eir_seq.errors import UserError
 from eir_seq.modalities import build_modality, load_modality
-from eir_seq.modalities.base import Draw, Purpose
+from eir_seq.modalities.base import Purpose
 from eir_seq.modalities.sequence.config import SequenceInputConfig
 from eir_seq.modalities.sequence.seq2seq import TARGET_LENGTH, FittedSeq2Seq
 from eir_seq.outputs.generation.source import TextSource
 from eir_seq.outputs.generation.writing import Writer
 from eir_seq.outputs.language.decoder_head import Seq2SeqLmHead
 from eir_seq.outputs.seq2seq_lm.config import Seq2SeqLmOutputConfig
+from eir_seq.randomness import Draw
 from eir_seq.rows import Rows
 from eir_seq.tokenizers import load_tokenizer
 

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from eir_seq.data.encoded import EncodedInMemory
 from eir_seq.errors import UserError
 from eir_seq.modalities import build_modality, load_modality
-from eir_seq.modalities.base import Draw
 from eir_seq.modalities.sequence.config import SequenceInputConfig
 from eir_seq.modalities.sequence.fitted import FittedSequence
+from eir_seq.randomness import Draw
 from eir_seq.rows import Rows
 from eir_seq.tokenizers import train_tokenizer
 

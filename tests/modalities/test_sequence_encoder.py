@@ -10,11 +10,11 @@ from eir_seq.config.schema import DataConfig
 from eir_seq.data.encoded import EncodedInMemory
 from eir_seq.errors import UserError
 from eir_seq.modalities import build_modality, load_modality
-from eir_seq.modalities.base import Draw
 from eir_seq.modalities.encoders.backbone import SequenceEncoder, flat_states, pool_states
 from eir_seq.modalities.sequence.config import SequenceInputConfig
 from eir_seq.modalities.sequence.fitted import FittedSequence
 from eir_seq.models import create_model, from_pretrained
+from eir_seq.randomness import Draw
 from eir_seq.rows import Rows
 
 ROWS = Rows.of({"text": ["one two three", "four five", "six"], "other": ["a b", "c", "d e f"]})

@@ -24,12 +24,11 @@ from eir_seq.data.source import load_splits
 from eir_seq.errors import UserError
 from eir_seq.inference.predictor import Predictor
 from eir_seq.modalities import load_modality
-from eir_seq.modalities.base import Draw
 from eir_seq.modalities.tabular.codes import KNOWN, MISSING, UNSEEN
 from eir_seq.modalities.tabular.config import TabularInputConfig
 from eir_seq.modalities.tabular.encoders.columns import PiecewiseLinear
 from eir_seq.modalities.tabular.preprocess import FURTHEST, FittedTabular, Tabular, TabularCollator
-from eir_seq.randomness import derive_seed
+from eir_seq.randomness import Draw, derive_seed
 from eir_seq.rows import Rows
 from eir_seq.training.bundle import read_bundle
 from eir_seq.training.run import train

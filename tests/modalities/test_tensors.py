@@ -13,12 +13,12 @@ import torch
 from eir_seq.config.schema import DataConfig
 from eir_seq.data.encoded import EncodedInMemory
 from eir_seq.modalities import build_modality, load_modality
-from eir_seq.modalities.base import Draw
 from eir_seq.modalities.cells import write_cell
 from eir_seq.modalities.sequence.config import SequenceInputConfig
 from eir_seq.modalities.sequence.fitted import FittedSequence
 from eir_seq.modalities.sequence.html import read_html
 from eir_seq.modalities.sequence.tensors.words import steps_of
+from eir_seq.randomness import Draw
 from eir_seq.rows import Rows
 from tests.modalities.tensor_tables import TINY, TINY_XLM
 

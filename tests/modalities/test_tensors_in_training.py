@@ -19,8 +19,8 @@ from eir_seq.data.source import load_splits
 from eir_seq.inference.predict import predict
 from eir_seq.inference.report import write_report
 from eir_seq.modalities import build_modality
-from eir_seq.modalities.base import Draw
 from eir_seq.models import create_model
+from eir_seq.randomness import Draw
 from eir_seq.tokenizers import train_tokenizer
 from eir_seq.training.assemble import assemble
 from eir_seq.training.check import check

@@ -10,11 +10,11 @@ from torch import nn
 
 from eir_seq.data.encoded import EncodedInMemory
 from eir_seq.modalities.attributable import Unit
-from eir_seq.modalities.base import Draw
 from eir_seq.modalities.sequence.attribution import TokenAttribution
 from eir_seq.modalities.sequence.config import SequenceInputConfig
 from eir_seq.modalities.sequence.fitted import FittedSequence
 from eir_seq.modalities.sequence.preprocess import SequenceModality
+from eir_seq.randomness import Draw
 from eir_seq.rows import Rows
 from tests.training.table import TINY
 

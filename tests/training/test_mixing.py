@@ -21,12 +21,12 @@ from eir_seq.data.dataset import BatchKey
 from eir_seq.data.mixing import pair_rows
 from eir_seq.errors import UserError
 from eir_seq.fusion import build_fusion
-from eir_seq.modalities.base import Draw
 from eir_seq.modalities.encoders.backbone import SequenceEncoder
 from eir_seq.modalities.encoders.base import VectorEncoder
 from eir_seq.modalities.encoders.mixing import Mixing, Pairs
 from eir_seq.models import create_model
 from eir_seq.models.output import TokenStates
+from eir_seq.randomness import Draw
 from eir_seq.training.assemble import Parts, assemble
 from eir_seq.training.console import Console
 from eir_seq.training.evaluation import evaluate

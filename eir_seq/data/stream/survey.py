@@ -22,7 +22,7 @@ from eir_seq.data.encoded import Progress
 from eir_seq.data.readers.base import BadRow
 from eir_seq.data.stream.table import HASHES, StreamedTable, Survey, sampled_shards
 from eir_seq.errors import Fault, UserError
-from eir_seq.modalities.base import Draw
+from eir_seq.randomness import Draw
 from eir_seq.spool import Spool, content_hash, default_folder
 
 log = logging.getLogger(__name__)

@@ -22,11 +22,12 @@ from eir_seq.files import read_json
 from eir_seq.modalities.array.config import ArrayInputConfig
 from eir_seq.modalities.array.moments import Moments
 from eir_seq.modalities.array_files import UNREADABLE, is_array_file, load_array, locate_array, name_of, shape_text
-from eir_seq.modalities.base import STATE_FILE, Draw, FittedModality, Modality, RowSource, stacked
+from eir_seq.modalities.base import STATE_FILE, FittedModality, Modality, RowSource, stacked
 from eir_seq.modalities.cells import parse_cell
 from eir_seq.modalities.encoders.layers.patches import Shape
 from eir_seq.modalities.file_cells import MOST, FileCells, most_frequent
 from eir_seq.modalities.files import missing
+from eir_seq.randomness import Draw
 
 if TYPE_CHECKING:
     from eir_seq.rows import Rows

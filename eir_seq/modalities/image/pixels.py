@@ -15,13 +15,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eir_seq.modalities.base import Draw, RowSource, stacked
+from eir_seq.modalities.base import RowSource, stacked
 from eir_seq.modalities.image.augmentation import augmented
 from eir_seq.modalities.image.cells import PictureCells, pixels_of, shown, thumbnails
 from eir_seq.modalities.image.config import AugmentationConfig, ImageInputConfig
 from eir_seq.modalities.image.encoders.base import ImageEncoder, Published
 from eir_seq.modalities.json_state import JsonFittedModality
 from eir_seq.modalities.pictures import BILINEAR, Pixels, Scaling, picture_in_memory
+from eir_seq.randomness import Draw
 from eir_seq.registry import imported
 from eir_seq.rows import Rows
 

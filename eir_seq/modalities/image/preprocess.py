@@ -22,7 +22,6 @@ from eir_seq.modalities.base import (
     LENGTH,
     STATE_FILE,
     TOKENS,
-    Draw,
     FittedModality,
     Modality,
     RowSource,
@@ -35,7 +34,7 @@ from eir_seq.modalities.image.pixels import FittedPixels
 from eir_seq.modalities.pictures import BILINEAR, PREPROCESSING, Scaling, picture_in_memory, published_scaling
 from eir_seq.modalities.sequence.batches import IDS
 from eir_seq.modalities.sequence.tensors.base import TensorSource
-from eir_seq.randomness import generator
+from eir_seq.randomness import Draw, generator
 from eir_seq.tokenizers.files import TokenizerFiles
 from eir_seq.tokenizers.hub import local_folder
 

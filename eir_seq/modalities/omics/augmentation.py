@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from eir_seq.modalities.base import Draw
 from eir_seq.modalities.omics.config import OmicsAugmentationConfig
+from eir_seq.randomness import Draw
 
 Codes = NDArray[np.uint8]
 MISSING = 3

@@ -19,7 +19,7 @@ from torch import Tensor
 from eir_seq.errors import Fault, UserError
 from eir_seq.files import read_json
 from eir_seq.modalities.array_files import UNREADABLE, is_array_file, load_array, locate_array, name_of
-from eir_seq.modalities.base import STATE_FILE, Draw, FittedModality, Modality, RowSource, stacked
+from eir_seq.modalities.base import STATE_FILE, FittedModality, Modality, RowSource, stacked
 from eir_seq.modalities.cells import parse_cell
 from eir_seq.modalities.encoders.layers.patches import Shape
 from eir_seq.modalities.file_cells import MOST, FileCells, most_frequent
@@ -28,6 +28,7 @@ from eir_seq.modalities.omics.augmentation import Augmentation, Codes
 from eir_seq.modalities.omics.config import OmicsInputConfig
 from eir_seq.modalities.omics.genotypes import array_problem, codes_of, is_plink, locate_plink, open_plink
 from eir_seq.modalities.omics.snps import Snps, read_bim, read_groups, read_subset
+from eir_seq.randomness import Draw
 
 if TYPE_CHECKING:
     from eir_seq.rows import Rows

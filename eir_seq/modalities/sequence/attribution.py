@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eir_seq.modalities.attributable import Attributable, Unit
-from eir_seq.modalities.base import Draw
 from eir_seq.modalities.sequence.batches import IDS, PAIR_IDS, SequenceCollator
+from eir_seq.modalities.sequence.cells import InputCells
 from eir_seq.modalities.sequence.tensors.base import Content
 from eir_seq.modalities.sequence.tokens import leading_space
-
-if TYPE_CHECKING:
-    from eir_seq.modalities.sequence.fitted import FittedSequence
+from eir_seq.randomness import Draw
+from eir_seq.tokenizers import Tokenizer
 
 FAR = 2**40
 """A number beyond all ids of tokens."""
@@ -109,31 +108,31 @@ class _Numbers:
         return [FAR * (place + 1) + np.arange(self.lengths[place], dtype=np.int64) for _ in rows]
 
 
-def pieces_of_texts(fitted: FittedSequence, rows: Mapping[str, Sequence[Any]]) -> list[Pieces]:
+def pieces_of_texts(cells: InputCells, tokenizer: Tokenizer, rows: Mapping[str, Sequence[Any]]) -> list[Pieces]:
     """The tokens of the texts of one row, by their characters."""
-    config = fitted.config
-    found = [_pieces(fitted, config.column, fitted.text_cells.content(rows[config.column][0]))]
+    config = cells.config
+    found = [_pieces(cells, tokenizer, config.column, cells.content(rows[config.column][0]))]
     if config.pair_column is not None:
-        found.append(_pieces(fitted, config.pair_column, Content(text=rows[config.pair_column][0])))
+        found.append(_pieces(cells, tokenizer, config.pair_column, Content(text=rows[config.pair_column][0])))
     return found
 
 
-def _pieces(fitted: FittedSequence, column: str, content: Content) -> Pieces:
-    limit = fitted.config.max_characters
+def _pieces(cells: InputCells, tokenizer: Tokenizer, column: str, content: Content) -> Pieces:
+    limit = cells.config.max_characters
     if content.words is None:
         text = (content.text or "")[:limit]
-        (encoding,) = fitted.tokenizer.encode_batch([text], offsets=True)
+        (encoding,) = tokenizer.encode_batch([text], offsets=True)
         spans = list(encoding.offsets or ())
     else:
         ends = accumulate(map(len, content.words))
         words = [word for word, end in zip(content.words, ends, strict=True) if end <= limit]
-        space = leading_space(fitted.tokenizer, spaced="xpaths" not in fitted.sources)
-        encodings = fitted.tokenizer.encode_batch([space + word for word in words], offsets=True) if words else []
+        space = leading_space(tokenizer, spaced="xpaths" not in cells.sources)
+        encodings = tokenizer.encode_batch([space + word for word in words], offsets=True) if words else []
         text, spans, begin = " ".join(words), [], 0
         for word, encoding in zip(words, encodings, strict=True):
             bounds = [(start - len(space), end - len(space)) for start, end in encoding.offsets or ()]
             spans += [(begin + max(0, start), begin + max(0, end)) for start, end in bounds]
             begin += len(word) + 1
-    if not spans and fitted.tokenizer.num_specials() == 0:
+    if not spans and tokenizer.num_specials() == 0:
         spans = [(0, 0)]  # the token that means nothing
     return Pieces(column, [text[start:end] for start, end in spans], spans)

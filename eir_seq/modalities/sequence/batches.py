@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eir_seq.modalities.base import Draw, RowSource
+from eir_seq.modalities.base import RowSource
 from eir_seq.modalities.sequence.tensors import Places, TensorSource
 from eir_seq.modalities.sequence.truncation import Numbers, Strategy, cut, shares, window
+from eir_seq.randomness import Draw
 from eir_seq.tokenizers.framing import FIRST, SECOND, Part
 
 IDS, PAIR_IDS, WORDS, WORD_COUNT = "ids", "pair_ids", "words", "word_count"

@@ -25,7 +25,7 @@ from eir_seq.config.outputs import Conversation
 from eir_seq.config.schema import DataConfig
 from eir_seq.errors import Fault, UserError
 from eir_seq.files import read_json
-from eir_seq.modalities.base import LENGTH, STATE_FILE, TOKENS, Draw, RowSource, ragged
+from eir_seq.modalities.base import LENGTH, STATE_FILE, TOKENS, RowSource, ragged
 from eir_seq.modalities.encoders.reference import with_reference
 from eir_seq.modalities.sequence.batches import IDS
 from eir_seq.modalities.sequence.conversation_cells import ConversationCells
@@ -33,6 +33,7 @@ from eir_seq.modalities.sequence.fitted import ROWS_PER_BATCH, SHORTENED, UNKNOW
 from eir_seq.modalities.sequence.packing import pack, sums
 from eir_seq.modalities.sequence.preprocess import ROWS_MEASURED, SequenceModality, batches_of
 from eir_seq.models.heads.base import IGNORED
+from eir_seq.randomness import Draw
 from eir_seq.tokenizers.chat import DEFAULT
 from eir_seq.tokenizers.conversation import USER, CannotWrite, Chat, Spoken, find_template, prepare_trained, shown
 from eir_seq.tokenizers.conversation_rows import Messages, answers_of, prompts_of, with_answer

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from eir_seq.config.corruption import HiddenTokens, RemovedSpans
 from eir_seq.config.outputs import OutputBase
-from eir_seq.modalities.base import LENGTH, Collator, Draw, RowSource
+from eir_seq.modalities.base import LENGTH, Collator, RowSource
 from eir_seq.modalities.sequence.batches import SequenceCollator
 from eir_seq.modalities.sequence.corruption import (
     Corruption,
@@ -25,6 +25,7 @@ from eir_seq.modalities.sequence.corruption import (
     require_tokens,
 )
 from eir_seq.models.heads.base import IGNORED
+from eir_seq.randomness import Draw
 from eir_seq.tokenizers import Tokenizer
 from eir_seq.tokenizers.framing import FIRST
 from eir_seq.tokenizers.targets import padded_labels, target_frame

@@ -24,11 +24,12 @@ from torch import Tensor
 from eir_seq.config.outputs import DocumentLayout
 from eir_seq.errors import Fault, UserError
 from eir_seq.files import read_json
-from eir_seq.modalities.base import BYTES, LENGTH, STATE_FILE, TOKENS, Draw, RowSource
+from eir_seq.modalities.base import BYTES, LENGTH, STATE_FILE, TOKENS, RowSource
 from eir_seq.modalities.sequence.batches import IDS
 from eir_seq.modalities.sequence.config import SequenceInputConfig
 from eir_seq.modalities.sequence.fitted import ROWS_PER_BATCH, SHORTENED, TOKENIZER_FOLDER, UNKNOWN, FittedSequence
 from eir_seq.modalities.sequence.preprocess import ROWS_MEASURED, SequenceModality, batches_of
+from eir_seq.randomness import Draw
 from eir_seq.tokenizers import Tokenizer, load_tokenizer
 from eir_seq.tokenizers.targets import without_end
 

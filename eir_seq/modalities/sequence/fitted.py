@@ -310,7 +310,7 @@ class FittedSequence(FittedModality):
         table = encoder.token_table
         if table is None or type(self).collator is not FittedSequence.collator:
             return None
-        pieces = partial(pieces_of_texts, self)
+        pieces = partial(pieces_of_texts, self.text_cells, self.tokenizer)
         specials = frozenset(self.tokenizer.all_special_ids)
         return TokenAttribution("input_ids", table, self.collator, self.tokenizer.vocab_size, specials, pieces)
 

@@ -17,13 +17,14 @@ from torch import Tensor
 from eir_seq.config.outputs import NO_ANSWER, Questions
 from eir_seq.errors import Fault, UserError
 from eir_seq.files import read_json
-from eir_seq.modalities.base import LENGTH, STATE_FILE, TOKENS, Draw, RowSource, ragged
+from eir_seq.modalities.base import LENGTH, STATE_FILE, TOKENS, RowSource, ragged
 from eir_seq.modalities.sequence.batches import IDS, PAIR_IDS, SequenceCollator
 from eir_seq.modalities.sequence.fitted import SHORTENED, UNKNOWN, FittedSequence
 from eir_seq.modalities.sequence.preprocess import SequenceModality
 from eir_seq.modalities.sequence.tensors.base import Content
 from eir_seq.modalities.sequence.tokens import tokenize
 from eir_seq.modalities.sequence.truncation import Numbers
+from eir_seq.randomness import Draw
 from eir_seq.tokenizers.framing import FIRST, SECOND
 
 if TYPE_CHECKING:

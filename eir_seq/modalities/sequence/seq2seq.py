@@ -16,11 +16,12 @@ from torch import Tensor
 from eir_seq.config.outputs import TargetText
 from eir_seq.errors import Fault, UserError
 from eir_seq.files import read_json
-from eir_seq.modalities.base import LENGTH, STATE_FILE, Draw, RowSource, ragged
+from eir_seq.modalities.base import LENGTH, STATE_FILE, RowSource, ragged
 from eir_seq.modalities.sequence.batches import SequenceCollator
 from eir_seq.modalities.sequence.fitted import FittedSequence
 from eir_seq.modalities.sequence.preprocess import SequenceModality, batches_of
 from eir_seq.modalities.sequence.truncation import Ids
+from eir_seq.randomness import Draw
 from eir_seq.tokenizers.targets import encode_targets, padded_labels, target_end, target_frame
 
 if TYPE_CHECKING:

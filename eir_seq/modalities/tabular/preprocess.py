@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eir_seq.errors import Fault, UserError
-from eir_seq.modalities.base import Draw, RowSource, stacked
+from eir_seq.modalities.base import RowSource, stacked
 from eir_seq.modalities.json_state import JsonFittedModality, JsonModality
 from eir_seq.modalities.tabular.codes import KNOWN, MISSING, UNSEEN
 from eir_seq.modalities.tabular.config import TabularInputConfig
+from eir_seq.randomness import Draw
 from eir_seq.rows import Rows
 
 CATEGORIES, NUMBERS, FOREIGN = "categories", "numbers", "foreign"

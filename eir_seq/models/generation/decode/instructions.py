@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -16,12 +16,33 @@ from eir_seq.models.layers.feed_forward.activations import native_name
 from eir_seq.models.layers.residual_sum import HasTerms
 from eir_seq.native import decoding
 
-if TYPE_CHECKING:
-    from eir_seq.models.generation.decode.program import Segment
-
 Places = list[Any]
 """The values (rows, width) of a step, by place."""
 Run = Callable[[TokenContext], None]
+
+
+_NOTHING = torch.empty(0)
+
+
+class Segment:
+    """Instructions that the kernels run in one call, and the tensors that they need from step to step."""
+
+    def __init__(self) -> None:
+        self.program = decoding.program()
+        self._numbers: dict[Any, int] = {}
+        self._makers: list[Callable[[TokenContext], Tensor | None]] = []
+
+    def input(self, key: Any, make: Callable[[TokenContext], Tensor | None]) -> int:
+        """The number of a tensor that differs from step to step; one for all instructions with that `key`."""
+        if key not in self._numbers:
+            self._numbers[key] = len(self._makers)
+            self._makers.append(make)
+        return self._numbers[key]
+
+    def __call__(self, ctx: TokenContext) -> None:
+        """Run."""
+        inputs = [_NOTHING if (made := make(ctx)) is None else made.contiguous() for make in self._makers]
+        self.program.run(inputs, ctx.past.first, ctx.past.columns)
 
 
 @dataclass

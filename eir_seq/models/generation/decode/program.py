@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from eir_seq.models.generation.decode.attention import TokenAttention, TokenContext
@@ -24,6 +23,7 @@ from eir_seq.models.generation.decode.instructions import (
     Product,
     Run,
     Scale,
+    Segment,
     Shift,
     Sum,
 )
@@ -201,28 +201,3 @@ def _copied(instruction: Instruction, rows: int, buffers: list[Tensor]) -> Run:
         buffers[y].copy_(places[y])
 
     return run
-
-
-class Segment:
-    """Instructions that the kernels run in one call, and the tensors that they need from step to step."""
-
-    def __init__(self) -> None:
-        self.program = native.program()
-        self._numbers: dict[Any, int] = {}
-        self._makers: list[Callable[[TokenContext], Tensor | None]] = []
-
-    def input(self, key: Any, make: Callable[[TokenContext], Tensor | None]) -> int:
-        """The number of a tensor that differs from step to step; one for all instructions with that `key`."""
-        if key not in self._numbers:
-            self._numbers[key] = len(self._makers)
-            self._makers.append(make)
-        return self._numbers[key]
-
-    def __call__(self, ctx: TokenContext) -> None:
-        """Run."""
-        nothing = _NOTHING
-        inputs = [nothing if (made := make(ctx)) is None else made.contiguous() for make in self._makers]
-        self.program.run(inputs, ctx.past.first, ctx.past.columns)
-
-
-_NOTHING = torch.empty(0)
