@@ -259,7 +259,7 @@ class Attend(Instruction):
 
 @dataclass
 class Call(Instruction):
-    """A part of the model that is called at every step; its output is as wide as its input."""
+    """A part of the model that is called at every step; with the context, its output is as wide as its input."""
 
     part: nn.Module
     with_context: bool

@@ -93,7 +93,10 @@ class Program:
             found = self.attempt(lambda: self._parts_of(part)(x, *more))
             if found is not None:
                 return found
-        return self.put(Call, x, part, any(other is self._ctx for other in more))
+        if any(other is self._ctx for other in more):
+            return self.put(Call, x, part, True)
+        width = part(self._ctx.past.like.new_zeros(1, 1, x.width)).shape[-1]  # a projection has another one
+        return self.put(Call, x, part, False, width=width)
 
     def attempt(self, record: Callable[[], Any]) -> Value | None:
         """What `record` gives; None, and nothing is recorded, where a value cannot be used as states can."""
