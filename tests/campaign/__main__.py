@@ -18,6 +18,7 @@ import importlib
 import json
 import pkgutil
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -25,6 +26,8 @@ import sys
 import tempfile
 import time
 import traceback
+from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -68,6 +71,21 @@ class Line:
         else:
             self.right.append(case)
 
+    def left(self, cases: Sequence[Case]) -> list[Case]:
+        """The cases that are not known to be right; results of cases that there are no longer are dropped.
+
+        Operations of a run are numbered, and one more of them renames those after it: numbers do not count.
+        """
+        right = Counter(map(_unnumbered, self.right))
+        known: list[Case] = []
+        found: list[Case] = []
+        for case in cases:
+            name = _unnumbered(case.name)
+            (known if right[name] > 0 else found).append(case)
+            right[name] -= 1
+        self.right, self.wrong = [case.name for case in known], {}
+        return found
+
     def save(self, results: Path) -> None:
         results.mkdir(parents=True, exist_ok=True)
         path = results / f"{self.part}.json"
@@ -79,6 +97,10 @@ class Line:
         """The line that was saved, or an empty one."""
         path = results / f"{part}.json"
         return cls(**json.loads(path.read_text())) if path.is_file() else cls(part)
+
+
+def _unnumbered(name: str) -> str:
+    return re.sub(r": \d+ ", ": ", name, count=1)
 
 
 def names() -> list[str]:
@@ -114,8 +136,8 @@ def run_part(name: str, options: argparse.Namespace) -> Line:
     cases = list(load(name).cases(options.seed, SAMPLE[name] if options.sample else options.share))
     line.cases, line.day = len(cases), datetime.date.today().isoformat()
     cases = [case for case in cases if (options.only or "") in case.name]
-    if options.resume:
-        cases = [case for case in cases if case.name not in line.right]
+    if options.resume and not options.only:
+        cases = line.left(cases)
     random.Random(options.seed).shuffle(cases)  # a part that is stopped has tried some of every kind
     for number, case in enumerate(cases, 1):
         wrong = run_case(case, options.keep)

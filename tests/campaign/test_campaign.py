@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.campaign.__main__ import SAMPLE, names
+from tests.campaign.__main__ import SAMPLE, Line, names
+from tests.campaign.case import Case
 
 SLOW = ("signals", "soak", "sweeps")
 """Parts of which one case takes a minute; `tests.training.test_kill` sends signals to forked runs."""
@@ -20,6 +21,17 @@ TRACED = (sys.platform, platform.machine()) == ("linux", "x86_64")
 
 def test_every_part_has_a_sample() -> None:
     assert sorted(SAMPLE) == names()
+
+
+def test_a_campaign_goes_on_with_cases_that_have_other_numbers_now() -> None:
+    line = Line(
+        "kills", right=["run: 1 write a", "run: 2 write b", "run: 3 write b", "gone"], wrong={"run: 4 rename b": "?"}
+    )
+    cases = [
+        Case(name, lambda _: None) for name in ("run: 1 write b", "run: 2 write a", "run: 3 rename b", "run: 4 open c")
+    ]
+    assert [case.name for case in line.left(cases)] == ["run: 3 rename b", "run: 4 open c"]
+    assert (line.right, line.wrong) == (["run: 1 write b", "run: 2 write a"], {})
 
 
 def test_fast_parts() -> None:
