@@ -15,7 +15,7 @@ from eir_seq.config.inputs import InputBase
 from eir_seq.data.dataset import BatchKey, EncodedSplit
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.explanations.method import Explained, Method, Scores
-from eir_seq.explanations.records import Attribution, Token, columns
+from eir_seq.explanations.records import RECORDS, TABLE, Attribution, Token, columns, dumped
 from eir_seq.explanations.rows import MOST_ROWS, drawn_rows, targets_of
 from eir_seq.explanations.varied import VariedInput, varied
 from eir_seq.modalities.attributable import Attributable
@@ -26,7 +26,9 @@ from eir_seq.outputs.scored import Scored
 from eir_seq.randomness import Draw
 from eir_seq.registry import imported
 from eir_seq.rows import Rows
+from eir_seq.training.console import Console
 from eir_seq.training.evaluation import Evaluation, evaluation_mode, to_device
+from eir_seq.training.folder import write_text
 from eir_seq.training.network import Network
 
 Interpretations = Mapping[str, ExplanationBase]
@@ -303,3 +305,25 @@ def write_table(path: Path, found: Sequence[Attribution], *, csv_safe: bool = Fa
     """Write the table of attributions; arguments and errors as of `write_predictions`."""
     table = columns(found)
     write_predictions(path, table.pop("id"), {"attributions": table}, csv_safe=csv_safe)
+
+
+def write_attributions(
+    run: Path,
+    wanted: Interpretations,
+    network: Network,
+    inputs: Mapping[str, FittedModality],
+    outputs: Mapping[str, FittedOutput],
+    evaluated: Sequence[Evaluated],
+    *,
+    device: torch.device,
+    console: Console,
+) -> None:
+    """Explain rows of a run, and write the table and what the report shows of it; see `explain`."""
+    with console.phase("explaining rows") as said:
+        found = explain(wanted, network, inputs, outputs, evaluated, device=device, progress=console.progress)
+        said.append(f"{len(found):,} scores")
+    for warning in warnings_about(found):
+        console.say(f"warning: {warning}")
+    write_table(run / TABLE, found)
+    (run / RECORDS).parent.mkdir(exist_ok=True)
+    write_text(run / RECORDS, dumped(found))

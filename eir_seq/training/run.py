@@ -17,7 +17,6 @@ from eir_seq import machine
 from eir_seq.config.metrics import AVERAGE
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, RunFailed, UserError
-from eir_seq.explanations.records import RECORDS, TABLE, dumped
 from eir_seq.models.layers.kernels import used
 from eir_seq.outputs.generation.source import BETWEEN
 from eir_seq.outputs.generation.writing import check_writing
@@ -27,10 +26,8 @@ from eir_seq.training.assemble import Parts, assemble, resolved
 from eir_seq.training.attributions import (
     Evaluated,
     check_interpretations,
-    explain,
     interpretations_of,
-    warnings_about,
-    write_table,
+    write_attributions,
 )
 from eir_seq.training.bundle import WEIGHTS, write_models
 from eir_seq.training.callbacks import build_callbacks, shows_progress
@@ -50,7 +47,6 @@ from eir_seq.training.folder import (
     RESULT,
     RunFolder,
     write_json,
-    write_text,
 )
 from eir_seq.training.follow import evaluate_best, follow
 from eir_seq.training.kernels import choose_kernels
@@ -435,23 +431,17 @@ class _Run:
         evaluated = [
             Evaluated(split, rows[split], parts.data.encoded[split], found) for split, found in evaluations.items()
         ]
-        with self.console.phase("explaining rows") as said:
-            found = explain(
-                wanted,
-                parts.network.to(self.device),
-                parts.inputs,
-                parts.outputs,
-                evaluated,
-                device=self.device,
-                progress=self.console.progress,
-            )
-            said.append(f"{len(found):,} scores")
+        write_attributions(
+            self.path,
+            wanted,
+            parts.network.to(self.device),
+            parts.inputs,
+            parts.outputs,
+            evaluated,
+            device=self.device,
+            console=self.console,
+        )
         parts.network.to("cpu")
-        for warning in warnings_about(found):
-            self.console.say(f"warning: {warning}")
-        write_table(self.path / TABLE, found)
-        (self.path / RECORDS).parent.mkdir(exist_ok=True)
-        write_text(self.path / RECORDS, dumped(found))
 
     def _write_predictions(self, parts: Parts, evaluations: dict[str, Evaluation]) -> None:
         folder = self.path / "predictions"
