@@ -166,7 +166,7 @@ class _Attention(torch.autograd.Function):
         batch, heads, queries, size = query.shape
         groups, keys = value.shape[1:3]
         parts = list(_parts(batch, heads, queries, keys, ctx.causal))
-        add = len({part.queries.start for part in parts}) > 1  # several parts look at a key
+        add = len({part.queries.start for part in parts}) != 1  # several parts look at a key, or without queries none
         grad_query, grad_key, grad_value = (_like(x, fill) for x, fill in ((query, False), (key, add), (value, add)))
         grad_mask = torch.zeros_like(mask) if ctx.needs_input_grad[3] else None
         shares = (gradient * mixed).to(_wide(query.dtype)).sum(-1, keepdim=True)
