@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -89,6 +90,13 @@ def filesystem(url: str, place: str) -> tuple[Any, str]:
             "retries": {"max_attempts": 3, "mode": "standard"},
         }
         options |= {"use_listings_cache": False, "default_block_size": BLOCK}
+    elif scheme == "gs":
+        import aiohttp
+
+        for name in ("gcsfs", "google.auth"):  # they log what they raise, with tracebacks, and each way that they try
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        options["requests_timeout"] = aiohttp.ClientTimeout(sock_connect=TIMEOUT / 6, sock_read=TIMEOUT)
+        options |= {"use_listings_cache": False, "block_size": BLOCK}
     with failures(url, place):
         system, path = url_to_fs(url, **options)
         return system, path
@@ -143,7 +151,7 @@ def _explain(error: Exception, url: str) -> str:
     names = {type(item).__name__ for item in chain}
     text = " ".join(" ".join(str(item).split()) for item in chain)
     scheme = url.partition("://")[0].lower()
-    status = next((code for item in chain if (code := getattr(item, "status", None)) is not None), None)
+    status = next((code for item in chain if (code := _status(item)) is not None), None)
     if names & {"NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError"}:
         where = {"s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or ~/.aws", "hf": "HF_TOKEN"}
         return f"no credentials; set {where.get(scheme, 'GOOGLE_APPLICATION_CREDENTIALS')}"
@@ -161,7 +169,7 @@ def _explain(error: Exception, url: str) -> str:
         "ConnectError",
     } or ("connect" in text.lower() and names & {"OSError", "LocalEntryNotFoundError"}):
         return "the server cannot be reached"
-    if isinstance(status, int) and status >= 500:
+    if status is not None and status >= 500:
         return f"the server answers with an error ({status})"
     if "support range requests" in text:
         return "the server gives files as a whole only; fetch the file first (data.streaming=false does)"
@@ -169,3 +177,9 @@ def _explain(error: Exception, url: str) -> str:
         return "there is no such file or folder"
     said = str(error).splitlines()[0] if str(error) else ""
     return _USER_INFO.sub("***@", f"{type(error).__name__}: {said}"[:200].replace(url, shown(url)))
+
+
+def _status(error: BaseException) -> int | None:
+    """The status with which a server answered; gcsfs calls it `code`."""
+    status = error.status if hasattr(error, "status") else getattr(error, "code", None)
+    return status if isinstance(status, int) else None
