@@ -1,4 +1,4 @@
-"""Stores like S3 (moto) and Google's (gcp-storage-emulator), and a web server, all on this machine."""
+"""Stores like S3 (moto), Google's (gcp-storage-emulator) and the Hub, and a web server, all on this machine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import hashlib
 import importlib.util
 import io
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -17,6 +18,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
+from tests.remote.hub import Hub, HubHandler
 
 NEEDED = {
     "s3": ("moto", "flask", "flask_cors", "s3fs"),
@@ -126,10 +129,75 @@ def gs_bucket(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, n
 @pytest.fixture(params=["s3", "gs"])
 def bucket(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Bucket:
     """An empty bucket; the environment has the address and the credentials of its store."""
+    return make_bucket(request, monkeypatch, tmp_path)
+
+
+def make_bucket(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Bucket:
+    """A bucket of the store that the fixture asks for."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
     name = "b" + hashlib.sha256(f"{request.node.nodeid}{tmp_path}".encode()).hexdigest()[:20]
     make = {"s3": s3_bucket, "gs": gs_bucket}[request.param]
     return make(request, monkeypatch, name)
+
+
+@dataclass
+class Folder:
+    """A folder in a store, from which data can be read."""
+
+    url: str
+    put: Callable[[str, bytes], str]
+
+    @property
+    def scheme(self) -> str:
+        """How its URLs begin."""
+        return self.url.partition("://")[0]
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
+    """A server like the Hub, in whose place the clients of this process ask it; they cache nothing."""
+    import datasets
+    from huggingface_hub import HfFileSystem, constants, file_download
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
+    found = Hub()
+    with serving(partial(HubHandler, found)) as found.url:
+        for module, name, value in (
+            (constants, "ENDPOINT", found.url),
+            (file_download, "HUGGINGFACE_CO_URL_TEMPLATE", found.url + "/{repo_id}/resolve/{revision}/{filename}"),
+            (constants, "HF_HUB_CACHE", str(tmp_path / "hub")),
+            (datasets.config, "HF_ENDPOINT", found.url),
+            (datasets.config, "HUB_DATASETS_URL", found.url + "/datasets/{repo_id}/resolve/{revision}/{path}"),
+            (datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets"),
+            (datasets.config, "HF_MODULES_CACHE", tmp_path / "modules"),
+        ):
+            monkeypatch.setattr(module, name, value)
+        for module in (constants, datasets.config):
+            monkeypatch.setattr(module, "HF_HUB_OFFLINE", False)
+        HfFileSystem.clear_instance_cache()
+        yield found
+    HfFileSystem.clear_instance_cache()
+
+
+@pytest.fixture(params=["s3", "gs", "hf"])
+def folder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Folder:
+    """An empty folder in each store from which data can be read."""
+    if request.param == "hf":
+        made: Hub = request.getfixturevalue("hub")
+        return Folder("hf://datasets/owner/name", partial(made.put, "datasets/owner/name"))
+    bucket = make_bucket(request, monkeypatch, tmp_path)
+    return Folder(bucket.url, bucket.put)
+
+
+@contextmanager
+def serving(handler: Callable[..., Any]) -> Iterator[str]:
+    """The address of a web server."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
 
 
 @dataclass
@@ -196,10 +264,5 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     folder = tmp_path / "site"
     folder.mkdir()
     found = Site("", folder)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, found))
-    found.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    yield found
-    server.shutdown()
-    server.server_close()
+    with serving(partial(_Handler, found)) as found.url:
+        yield found
