@@ -37,6 +37,19 @@ def generator(seed: int, *purpose: int | str) -> np.random.Generator:
     return np.random.default_rng(derive_seed(seed, *purpose))
 
 
+def uniforms(seed: int, rows: Sequence[int], count: int) -> NDArray[np.float64]:
+    """`count` numbers from 0 to 1 for each of some rows, (rows, count); those of a row do not depend on the others.
+
+    A counter is mixed by the last steps of splitmix64.
+    """
+    counter = np.asarray(rows, np.uint64)[:, None] * np.uint64(count) + np.arange(1, count + 1, dtype=np.uint64)
+    x: NDArray[Any] = np.uint64(seed % 2**64) + counter * np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    uniform: NDArray[np.float64] = ((x ^ (x >> np.uint64(31))) >> np.uint64(11)) * 2.0**-53
+    return uniform
+
+
 @dataclass(frozen=True)
 class Draw:
     """Random numbers of one pass over the rows, counted: the same row in the same epoch gets the same numbers.
@@ -58,15 +71,9 @@ class Draw:
     def uniforms(self, rows: Sequence[int], count: int, *purpose: int | str) -> NDArray[np.float64]:
         """`count` numbers from 0 to 1 for each of some rows, (rows, count), for one purpose.
 
-        Those of a row do not depend on the other rows. A counter is mixed by the last steps of splitmix64.
+        Those of a row do not depend on the other rows.
         """
-        key = np.uint64(derive_seed(self.seed, "draw", self._when, *purpose) % 2**64)
-        counter = np.asarray(rows, np.uint64)[:, None] * np.uint64(count) + np.arange(1, count + 1, dtype=np.uint64)
-        x: NDArray[Any] = key + counter * np.uint64(0x9E3779B97F4A7C15)
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        uniform: NDArray[np.float64] = ((x ^ (x >> np.uint64(31))) >> np.uint64(11)) * 2.0**-53
-        return uniform
+        return uniforms(derive_seed(self.seed, "draw", self._when, *purpose), rows, count)
 
     @property
     def _when(self) -> int | str:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
-from eir_seq.commands.keys import read_keys
+from eir_seq.commands.keys import local_run, read_keys
 from eir_seq.config.strict import Strict
 from eir_seq.errors import Fault, UserError
 from eir_seq.machine import importing
+from eir_seq.remote import named_by_url
 
 _HELP = """\
   python -m eir_seq chat run=RUN [KEY=VALUE ...]
@@ -49,7 +49,9 @@ def run(arguments: list[str]) -> int:
     with importing():
         from eir_seq.inference.chat import Dialogue, talk
 
-    folder = Path(named).expanduser()
-    dialogue = Dialogue.open(folder, system=config.system, generation=config.generation, accelerator=config.accelerator)
+    with named_by_url():
+        dialogue = Dialogue.open(
+            local_run(named), system=config.system, generation=config.generation, accelerator=config.accelerator
+        )
     talk(dialogue, sys.stdin, prompt="> " if sys.stdin.isatty() else "")
     return 0

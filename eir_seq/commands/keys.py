@@ -14,7 +14,7 @@ from eir_seq.config.folders import home_fault
 from eir_seq.config.overrides import parse_overrides
 from eir_seq.config.schema import Strict
 from eir_seq.errors import Fault, UserError, nearest
-from eir_seq.remote import fetched_bundle, is_url, local_file, url_fault
+from eir_seq.remote import fetched_bundle, is_url, local_file, shown, url_fault
 
 T = TypeVar("T", bound=Strict)
 
@@ -61,7 +61,11 @@ def read_keys(arguments: Sequence[str], keys: type[T], paths: Sequence[str], exi
         for place, path in named.items()
         if place in existing and not is_url(path) and not Path(path).expanduser().exists()
     ]
-    faults += [fault for place, path in named.items() if is_url(path) and (fault := url_fault(path, place)) is not None]
+    for place, path in named.items():
+        if is_url(path) and place not in existing:
+            faults.append(Fault(place, f"{shown(path)}: a local file is written; name one", "command line"))
+        elif is_url(path) and (fault := url_fault(path, place)) is not None:
+            faults.append(fault)
     if faults:
         raise UserError(*faults)
     return config

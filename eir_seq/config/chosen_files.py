@@ -114,10 +114,15 @@ def _defaults_faults(file: YamlFile, entries: Any, group: str) -> Iterator[Fault
         last_override = words if is_override else last_override
         several = option if isinstance(option, list) else [option]
         for one in several:
-            if one is not None and str(one) not in options and one != "???":
+            if isinstance(one, dict):
+                yield fault(f"{one!r} is no name of an option; write its keys below, under {bare}:", *where)
+            elif one is not None and str(one) not in options and one != "???":
                 source = f"{shown(file.path)}:{file.lines['.'.join(where)]}"
                 yield unknown_option(bare, str(one), options, source)
-        if clash := exclusive(bare, several):
+        if bare == "tracker":  # several have a section each
+            for one in {str(one) for one in several if several.count(one) > 1}:
+                yield fault(f"names {one!r} twice; leave one", *where)
+        elif clash := exclusive(bare, several):
             yield fault(f"{clash}; name one", *where)
 
 

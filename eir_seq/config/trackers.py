@@ -111,6 +111,28 @@ def named_trackers(given: Any) -> Any:
     return named
 
 
+def with_sections(defaults: Sequence[Any]) -> list[Any] | None:
+    """A defaults list in which each of several trackers has a section of its own; None where it names one at most.
+
+    Hydra itself would merge the options of ``override /tracker: [wandb, mlflow]`` into one section.
+
+    Example:
+        >>> with_sections([{"override /fusion": "concat"}, {"override /tracker": ["wandb"]}])
+        [{'/tracker@_global_.tracker.wandb': 'wandb'}, {'override /fusion': 'concat'}, {'override /tracker': 'csv'}]
+    """
+    keys = [next(iter(entry)) if isinstance(entry, Mapping) and len(entry) == 1 else "" for entry in defaults]
+    for index, key in enumerate(keys):
+        names = defaults[index][key] if key else None
+        if str(key).removeprefix("override ").strip("/ ") != "tracker" or not isinstance(names, list) or not names:
+            continue
+        sections = [{f"/tracker@_global_.tracker.{name}": name} for name in names]
+        single = [*defaults[:index], {key: "csv"}, *defaults[index + 1 :]]
+        is_override = [str(key).startswith("override ") for key in keys]
+        at = is_override.index(True) if is_override[index] else index + 1  # overrides come last
+        return [*single[:at], *sections, *single[at:]]
+    return None
+
+
 def only_named(given: Any) -> Any:
     """The section without the trackers that `type`, the list that a command line gave, does not name."""
     if not isinstance(given, Mapping) or not isinstance(names := given.get("type"), list):

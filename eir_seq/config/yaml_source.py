@@ -22,7 +22,7 @@ from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSou
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import GrammarParseError, OmegaConfBaseException
 
-from eir_seq.config.trackers import named_trackers
+from eir_seq.config.trackers import SEVERAL, named_trackers, with_sections
 from eir_seq.errors import Fault, UserError
 from eir_seq.files import read_small
 
@@ -229,6 +229,11 @@ class StrictFileSource(FileConfigSource):
             raise ConfigLoadError(f"Config not found : {path}")
         file = read_yaml(path)
         config = config_of(file)
+        defaults = config.get("defaults")
+        if isinstance(defaults, ListConfig) and (found := with_sections(OmegaConf.to_container(defaults))) is not None:
+            config["defaults"] = found
+            if not isinstance(config.get("tracker"), ListConfig):
+                config["tracker"] = {"type": SEVERAL, **(config.get("tracker") or {})}
         if isinstance(listed := config.get("tracker"), ListConfig):  # by name, so that the command line can set keys
             config["tracker"] = named_trackers(OmegaConf.to_container(listed))
         return ConfigResult(

@@ -18,7 +18,7 @@ from eir_seq.data.batching import Rows as BatchRows
 from eir_seq.data.batching import evaluation_batches, part_of
 from eir_seq.data.encoded import Progress
 from eir_seq.data.missing import Mask, Missing, PresentRows, drop_inputs, no_tensors, rows_where
-from eir_seq.data.mixing import pair_rows
+from eir_seq.data.mixing import pair_rows, part_of_pairs, places_of
 from eir_seq.data.rows import ID
 from eir_seq.errors import Fault, UserError
 from eir_seq.modalities.base import BYTES, LENGTH, Collator, FittedModality, RowSource
@@ -46,6 +46,10 @@ class BatchKey:
     epoch: int | None = None
     counted: bool = True
     """Whether the rows count in the loss. Those of a process do not that had none of its own in a small batch."""
+    whole: tuple[int, ...] = ()
+    """The rows of all processes, where they are mixed by several."""
+    places: tuple[int, ...] = ()
+    """The places of `rows` among them."""
 
 
 def own_key(batch: BatchRows, epoch: int, rank: int, world_size: int) -> BatchKey:
@@ -87,20 +91,18 @@ class EncodedSplit:
     def __getitem__(self, key: BatchKey) -> Batch:
         """The batch of these rows, in this order."""
         draw, index, rows = Draw(self.seed, key.epoch), torch.tensor(key.rows), list(key.rows)
-        numbers = rows if self.row_numbers is None else self.row_numbers[rows].tolist()
+        numbers = self._numbers(rows)
         batch: Batch = {
             "row": torch.tensor(numbers),
             "id": [self.ids[row] for row in key.rows],
             "inputs": {name: collate(self.inputs[name], numbers, draw) for name, collate in self.collators.items()},
             "targets": {name: values[index] for name, values in self.targets.items()},
         }
-        present = {name: mask[rows] for name, mask in self.present.items()}
-        if self.dropout and key.epoch is not None:
-            present = drop_inputs(present, self.inputs, self.dropout, numbers, draw)
-        if present:
+        if present := self._present(rows, draw):
             batch["present"] = {name: torch.from_numpy(mask) for name, mask in present.items()}
         if self.mixing is not None and key.epoch is not None:
-            batch["mixing"] = pair_rows(self.mixing, numbers, present, draw)
+            pairs = self._pairs(key.whole or key.rows, draw)
+            batch["mixing"] = part_of_pairs(pairs, key.places) if key.whole else pairs
         if not key.counted:
             batch["uncounted"] = True
         if self.labelled:
@@ -108,6 +110,30 @@ class EncodedSplit:
                 name: torch.from_numpy(np.flatnonzero(mask[rows])) for name, mask in self.labelled.items()
             }
         return batch
+
+    def own_key(self, batch: BatchRows, epoch: int, rank: int, world_size: int) -> BatchKey:
+        """`own_key` of a batch of these rows; those that are mixed with each other belong to the same process."""
+        if self.mixing is None or world_size == 1:
+            return own_key(batch, epoch, rank, world_size)
+        whole = tuple(batch.tolist())
+        places = tuple(places_of(self._pairs(whole, Draw(self.seed, epoch))["partner"], rank, world_size))
+        own = places or (0,)
+        return BatchKey(tuple(whole[place] for place in own), epoch, len(places) > 0, whole, own)
+
+    def _numbers(self, rows: Sequence[int]) -> list[int]:
+        """The numbers by which random numbers are drawn for rows."""
+        return list(rows) if self.row_numbers is None else self.row_numbers[list(rows)].tolist()
+
+    def _present(self, rows: Sequence[int], draw: Draw) -> dict[str, Mask]:
+        """By input which of some rows have it, (rows,); of inputs that some lack."""
+        present = {name: mask[list(rows)] for name, mask in self.present.items()}
+        if self.dropout and draw.epoch is not None:
+            return drop_inputs(present, self.inputs, self.dropout, self._numbers(rows), draw)
+        return present
+
+    def _pairs(self, rows: Sequence[int], draw: Draw) -> dict[str, Any]:
+        assert self.mixing is not None, "rows are mixed"
+        return pair_rows(self.mixing, self._numbers(rows), self._present(rows, draw), draw)
 
     def known_targets(self) -> dict[str, Tensor]:
         """Targets by output, (rows that have one, ...)."""

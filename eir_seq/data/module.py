@@ -41,9 +41,15 @@ class EpochSampler(Sampler[BatchKey]):
     """
 
     def __init__(
-        self, order: TrainingOrder, rank: int = 0, world_size: int = 1, limit: int | float | None = None
+        self,
+        order: TrainingOrder,
+        split: EncodedSplit,
+        rank: int = 0,
+        world_size: int = 1,
+        limit: int | float | None = None,
     ) -> None:
-        self.order, self.rank, self.world_size, self.limit = order, rank, world_size, limit
+        self.order, self.split = order, split
+        self.rank, self.world_size, self.limit = rank, world_size, limit
         self.epoch = self.skip = 0
         self.fixed = False
         """Whether the batches of every epoch are those of the first."""
@@ -72,14 +78,15 @@ class EpochSampler(Sampler[BatchKey]):
         return (self._key(batch, epoch) for batch in batches)
 
     def batches(self, epoch: int) -> list[Rows]:
-        """The rows of each batch of an epoch that are this process's."""
-        return [np.array(self._key(batch, epoch).rows) for batch in self._whole_batches(epoch)]
+        """The rows of each batch of an epoch that are this process's, or of similar lengths where rows are mixed."""
+        keys = (own_key(batch, epoch, self.rank, self.world_size) for batch in self._whole_batches(epoch))
+        return [np.array(key.rows) for key in keys]
 
     def _whole_batches(self, epoch: int) -> list[Rows]:
         return self.order.batches(0 if self.fixed else epoch)[: len(self)]
 
     def _key(self, batch: Rows, epoch: int) -> BatchKey:
-        return own_key(batch, epoch, self.rank, self.world_size)
+        return self.split.own_key(batch, epoch, self.rank, self.world_size)
 
 
 class FixedSampler(SequentialSampler):
@@ -153,7 +160,9 @@ class DataModule:
             self.warnings += warnings
         if "train" in self.encoded:
             limit = self.config.trainer.limit_of("train")
-            self._sampler = EpochSampler(self._training_order(), self.rank, self.world_size, limit)
+            self._sampler = EpochSampler(
+                self._training_order(), self.encoded["train"], self.rank, self.world_size, limit
+            )
             self._sampler.fixed = self.config.trainer.overfit_batches is not None
         self.warnings += [warning for output in self.outputs.values() for warning in output.review()]
         self.warnings += self._limits()

@@ -30,6 +30,7 @@ from eir_seq.inference.page import environment
 from eir_seq.inference.report import number_text
 from eir_seq.inference.run_list import evaluations
 from eir_seq.outputs.reporting.plots import Plot
+from eir_seq.remote import by_url
 from eir_seq.training.folder import REPORT, write_text
 
 PAGE = "compare.html"
@@ -102,7 +103,7 @@ def write_page(comparison: Comparison, folder: Path, path: Path) -> None:
         open_rows=SHOWN_ROWS,
         open_runs=SHOWN_RUNS,
         version=__version__,
-        folder=str(folder),
+        folder=by_url(str(folder)),
     )
     write_text(path, page)
 

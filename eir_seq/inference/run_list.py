@@ -6,14 +6,16 @@ import csv
 import os
 import socket
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from eir_seq.config.metrics import AVERAGE
 from eir_seq.errors import Fault, UserError
 from eir_seq.files import read_json
+from eir_seq.remote import by_url, is_url, outlined
 from eir_seq.training.checksums import wrong_files
 from eir_seq.training.folder import CONFIG, MANIFEST, METRICS, REPORT, RESULT, owner_of, read_config
 from eir_seq.training.metrics_file import Measurement, read_metrics
@@ -22,6 +24,8 @@ Status = Literal["finished", "running", "stopped", "failed", "damaged"]
 
 _PARTS = frozenset(("bundle", "checkpoints", "predictions", "report", "samples", "latents", "wandb", "tensorboard"))
 """Folders of a run, which hold no runs."""
+_READ = (".yaml", ".json", ".csv", ".sha256")
+"""Suffixes of what runs and sweeps say of themselves."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,24 @@ class FoundRun:
         return path if path.is_file() else None
 
 
+@contextmanager
+def runs_at(place: str, named: str | None = None) -> Iterator[Path]:
+    """A folder with runs in or below it; of one by URL, while it is looked at, a copy of what runs say of themselves.
+
+    Args:
+        place: the path or URL.
+        named: what names it in messages; `place` itself if absent.
+
+    Raises:
+        UserError: there is no folder at the URL.
+    """
+    if not is_url(place):
+        yield Path(place).expanduser()
+        return
+    with outlined(place, named or "", lambda name: name.endswith(_READ) and not _PARTS & {*_folders(name)}) as folder:
+        yield folder
+
+
 def run_folders(folder: Path) -> Iterator[Path]:
     """Run folders in and below a folder, in counting order: those with config.yaml and manifest.json."""
     if not folder.is_dir():
@@ -152,7 +174,7 @@ def status_of(folder: Path, manifest: Mapping[str, Any], *, finished: bool, mine
     if ending == "running":
         sessions = manifest.get("sessions")
         host = sessions[-1].get("host") if isinstance(sessions, list) and sessions else None
-        if host not in (None, socket.gethostname()):
+        if host not in (None, socket.gethostname()) or by_url(str(folder)) != str(folder):
             return "running", f"on {host}, or killed there"
         return "stopped", "killed"
     return ("stopped" if ending.startswith("stopped") else "failed"), ending
@@ -230,6 +252,10 @@ def size(folder: Path) -> int:
 
 def _name(path: Path, folder: Path) -> str:
     return str(path.relative_to(folder)) if path != folder else path.resolve().name
+
+
+def _folders(name: str) -> tuple[str, ...]:
+    return PurePosixPath(name).parts[:-1]
 
 
 def _number(value: Any) -> float | None:

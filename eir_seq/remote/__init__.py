@@ -17,6 +17,7 @@ from eir_seq.remote.names import by_url as by_url
 from eir_seq.remote.names import name_copy as name_copy
 from eir_seq.remote.names import named_by_url as named_by_url
 from eir_seq.remote.names import original as original
+from eir_seq.remote.outlines import outlined as outlined
 from eir_seq.remote.urls import arrow_filesystem as arrow_filesystem
 from eir_seq.remote.urls import is_url as is_url
 from eir_seq.remote.urls import reading as reading

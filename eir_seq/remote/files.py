@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from eir_seq.cache import Cache, Label
 from eir_seq.errors import Fault, UserError
 from eir_seq.remote.names import name_copy
-from eir_seq.remote.urls import failures, filesystem, is_url, shown
+from eir_seq.remote.urls import current, failures, filesystem, is_url, shown
 from eir_seq.spool import default_folder
 
 _WILD = re.compile(r"[*?\[]")
@@ -39,7 +39,7 @@ def matching(text: str, suffixes: Sequence[str], place: str) -> list[str]:
         UserError: there is none, it cannot be read, or one of them is a link to nothing, a pipe or the like.
     """
     if is_url(text):
-        system, path = filesystem(text, place)
+        system, path = current(text, place)
         with failures(text, place):
             if _WILD.search(path):
                 found = [name for name in system.glob(path) if not system.isdir(name)]
@@ -115,7 +115,7 @@ def local_file(text: str, place: str, folder: str | Path | None = None) -> str:
     """
     if not is_url(text):
         return text
-    system, path = filesystem(text, place)
+    system, path = current(text, place)
     state = [shown(text), *version(text, place)]
     name = f"download-{hashlib.sha256(repr(state).encode()).hexdigest()}"
     file_name = PurePosixPath(urlsplit(text).path).name or "file"

@@ -19,7 +19,7 @@ from eir_seq.cache import Cache, Label
 from eir_seq.errors import Fault, UserError
 from eir_seq.remote.files import KEPT, Kept, version
 from eir_seq.remote.names import name_copy
-from eir_seq.remote.urls import failures, filesystem, shown
+from eir_seq.remote.urls import current, failures, shown
 from eir_seq.spool import default_folder
 
 
@@ -36,7 +36,7 @@ class RemoteFolder:
 
     def __init__(self, url: str, place: str) -> None:
         self.url, self.place = url.rstrip("/"), place
-        self.system, self.path = filesystem(self.url, place)
+        self.system, self.path = current(self.url, place)
         self.path = self.path.rstrip("/")
 
     def files(self) -> dict[str, int]:

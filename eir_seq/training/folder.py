@@ -275,7 +275,7 @@ def check_destination(config: ExperimentConfig) -> None:
     """
     place, named = ("run.root", config.run.root) if config.run.dir is None else ("run.dir", config.run.dir)
     if is_url(named):
-        if (fault := url_fault(named, place)) is not None:
+        if (fault := url_fault(named, place, written=place == "run.dir")) is not None:
             raise UserError(fault)
         if place == "run.root":
             raise UserError(Fault(place, f"{shown(named)}: name the run's own folder, by run.dir"))

@@ -71,7 +71,7 @@ class Mixer:
         with ExitStack() as stack:
             for name, tensors in batch["inputs"].items():
                 seed = derive_seed(batch["mixing"]["seed"], name)
-                mixing = Mixing(pairs.partner, pairs.share, self.way(network, name), seed)
+                mixing = Mixing(pairs.partner, pairs.share, self.way(network, name), seed, batch["mixing"]["place"])
                 encoder = network.encoder(name)
                 inputs[name], share = _mixed(encoder, dict(tensors), mixing) if tensors else ({}, pairs.share)
                 if mixing.way == "mixup":

@@ -62,4 +62,4 @@ def mount(folder: Path) -> None:
         return store, parts.netloc + parts.path
 
     urls.SCHEMES["s3"] = ("fsspec", "")
-    folders.filesystem = filesystem  # type: ignore[attr-defined]
+    folders.current = filesystem  # type: ignore[attr-defined]

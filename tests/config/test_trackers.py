@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from eir_seq.config.compose import compose_experiment
+from eir_seq.config.folders import conf_dir
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import UserError
 
@@ -15,6 +16,11 @@ MINE = """# @package _global_
 inputs: { text: { column: text, model: { model_type: bert } } }
 outputs: { mood: { type: classification, column: mood } }
 data: { train: rows.csv }
+"""
+DEFAULTS = """# @package _global_
+defaults:
+  - override /fusion: concat
+  - override /tracker: [wandb, tensorboard]
 """
 LISTED = "tracker: [wandb, { type: mlflow, uri: http://host }]\n"
 
@@ -26,6 +32,9 @@ def _project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "rows.csv").write_text("text,mood\na,b\n")
     (tmp_path / "conf/experiment/mine.yaml").write_text(MINE)
     (tmp_path / "conf/experiment/listed.yaml").write_text(MINE + LISTED)
+    (tmp_path / "conf/experiment/defaults.yaml").write_text(
+        DEFAULTS + MINE.partition("\n")[2] + "tracker: { wandb: { mode: offline, timeout: 5 } }\n"
+    )
 
 
 def trackers(*words: str) -> dict[str, dict[str, Any]]:
@@ -60,6 +69,15 @@ WANDB, MLFLOW = {"type": "wandb"}, {"type": "mlflow", "uri": "http://host"}
         (["experiment=listed", "tracker=[tensorboard]"], {"tracker.tensorboard": {"type": "tensorboard"}}),
         (["experiment=listed", "tracker=[mlflow]"], {"tracker.mlflow": MLFLOW}),
         (["experiment=listed", "tracker.type=csv"], {"tracker": {"type": "csv"}}),
+        (
+            ["experiment=defaults", "tracker.wandb.timeout=7"],
+            {
+                "tracker.wandb": {**WANDB, "mode": "offline", "timeout": 7.0},
+                "tracker.tensorboard": {"type": "tensorboard"},
+            },
+        ),
+        (["experiment=defaults", "tracker=[mlflow]"], {"tracker.mlflow": {"type": "mlflow"}}),
+        (["experiment=defaults", "tracker.type=csv"], {"tracker": {"type": "csv"}}),
         (["experiment=listed", "tracker.type=tensorboard"], {"tracker": {"type": "tensorboard"}}),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -74,6 +92,8 @@ def test_trackers_are_chosen(words: list[str], expected: dict[str, Any]) -> None
         (["experiment=listed", "tracker.wandb.mdoe=offline"], "tracker.wandb.mdoe: unknown key; did you mean 'mode'?"),
         (["experiment=listed", "tracker.mlflow.timeout=-1"], "tracker.mlflow.timeout: "),
         (["experiment=listed", "tracker=csv"], "tracker=csv: has no effect, as tracker.type is set to 'several'"),
+        (["experiment=defaults", "tracker=csv"], "tracker=csv: has no effect, as tracker.type is set to 'several'"),
+        (["experiment=defaults", "tracker.wandb.mdoe=x"], "tracker.wandb.mdoe: unknown key; did you mean 'mode'?"),
         (["experiment=mine", "tracker=[wandb,wandbb]"], "tracker: no option 'wandbb' (there are csv, mlflow"),
         (["experiment=mine", "tracker=[]"], "tracker: [] is no option"),
         (
@@ -109,6 +129,31 @@ def test_mistakes_in_a_list(listed: str, message: str) -> None:
         compose_experiment(["experiment=mine"])
     assert message in str(caught.value)
     assert "conf/experiment/mine.yaml:5" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ("[wandb, mlfow]", "tracker: no option 'mlfow' (there are csv, mlflow, tensorboard, wandb; looked in"),
+        ("[wandb, wandb]", "defaults: names 'wandb' twice; leave one"),
+        ("[wandb, { type: mlflow }]", "defaults: {'type': 'mlflow'} is no name of an option; write its keys below"),
+    ],
+)
+def test_mistakes_in_a_defaults_list(names: str, message: str) -> None:
+    Path("conf/experiment/mine.yaml").write_text(
+        DEFAULTS.replace("[wandb, tensorboard]", names) + MINE.partition("\n")[2]
+    )
+    with pytest.raises(UserError) as caught:
+        compose_experiment(["experiment=mine"])
+    (fault,) = caught.value.faults
+    assert str(fault).startswith(message)
+    assert "conf/experiment/mine.yaml:4" in str(fault)
+
+
+def test_several_trackers_in_a_config_of_ones_own() -> None:
+    shipped = (conf_dir() / "config.yaml").read_text()
+    Path("conf/config.yaml").write_text(shipped.replace("- tracker: csv", "- tracker: [wandb, tensorboard]"))
+    assert list(trackers("experiment=mine")) == ["tracker.wandb", "tracker.tensorboard"]
 
 
 def test_python_takes_the_list_as_files_do() -> None:

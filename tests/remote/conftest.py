@@ -1,24 +1,37 @@
-"""A store like S3 (moto) and a web server, both on this machine."""
+"""Stores like S3 (moto), Google's (gcp-storage-emulator) and the Hub, and a web server, all on this machine."""
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import importlib.util
 import io
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-NEEDED = ("moto", "flask", "flask_cors", "s3fs")
-LACKING = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-needs_moto = pytest.mark.skipif(bool(LACKING), reason=f"not installed: {', '.join(LACKING)}")
+from tests.remote.hub import Hub, HubHandler
+
+NEEDED = {
+    "s3": ("moto", "flask", "flask_cors", "s3fs"),
+    "gs": ("gcp_storage_emulator", "gcsfs"),
+}
+"""By scheme what a store of this machine and its client are made of."""
+
+
+def skip_without(scheme: str) -> None:
+    """Skip a test of a store whose packages are not installed."""
+    if lacking := [name for name in NEEDED[scheme] if importlib.util.find_spec(name) is None]:
+        pytest.skip(f"not installed: {', '.join(lacking)}")
 
 
 @dataclass
@@ -27,19 +40,40 @@ class Bucket:
 
     url: str
     system: Any
+    unreachable: dict[str, str]
+    """Environment variables with which the store has another address, where nothing is."""
+
+    @property
+    def scheme(self) -> str:
+        """How its URLs begin."""
+        return self.url.partition("://")[0]
 
     def names(self, folder: str = "") -> set[str]:
-        start = self.url.removeprefix("s3://") + "/" + folder
-        return {name.removeprefix(self.url.removeprefix("s3://") + "/") for name in self.system.find(start.rstrip("/"))}
+        start = self.url.partition("://")[2] + "/"
+        return {name.removeprefix(start) for name in self.system.find((start + folder).rstrip("/"))}
 
     def put(self, name: str, content: bytes) -> str:
         self.system.pipe_file(f"{self.url}/{name}", content)
         return f"{self.url}/{name}"
 
+    def leave(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """From now on the store cannot be reached."""
+        for name, value in self.unreachable.items():
+            monkeypatch.setenv(name, value)
+        if self.scheme == "gs":
+            hurry(monkeypatch)
+        type(self.system).clear_instance_cache()
+
+
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """gcsfs repeats a request without the pauses (half a minute in all) that it makes."""
+    monkeypatch.setattr("gcsfs.retry.asyncio", SimpleNamespace(sleep=lambda _: asyncio.sleep(0)))
+
 
 @pytest.fixture(scope="session")
-def store() -> Iterator[str]:
-    """The address of a store."""
+def s3_store() -> Iterator[str]:
+    """The address of a store like S3."""
+    skip_without("s3")
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
@@ -49,24 +83,121 @@ def store() -> Iterator[str]:
     server.stop()
 
 
-@pytest.fixture
-def bucket(store: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Bucket:
-    """An empty bucket; the environment has the credentials of its store."""
+@pytest.fixture(scope="session")
+def gs_store() -> Iterator[str]:
+    """The address of a store like Google's."""
+    skip_without("gs")
+    from gcp_storage_emulator.server import create_server
+
+    server = create_server("127.0.0.1", 0, in_memory=True)
+    server.start()
+    yield f"http://127.0.0.1:{server._api._httpd.server_port}"
+    server.stop()
+
+
+def s3_bucket(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, name: str) -> Bucket:
+    """An empty bucket of a store like S3."""
+    store = request.getfixturevalue("s3_store")
     import s3fs
 
-    for name, value in {
+    for key, value in {
         "AWS_ENDPOINT_URL_S3": store,
         "AWS_ACCESS_KEY_ID": "test-id",
         "AWS_SECRET_ACCESS_KEY": "test-key-never-shown",
         "AWS_DEFAULT_REGION": "us-east-1",
-        "XDG_CACHE_HOME": str(tmp_path / "user"),
     }.items():
-        monkeypatch.setenv(name, value)
+        monkeypatch.setenv(key, value)
     s3fs.S3FileSystem.clear_instance_cache()
     system = s3fs.S3FileSystem(use_listings_cache=False)
-    name = "b" + hashlib.sha256(f"{request.node.nodeid}{tmp_path}".encode()).hexdigest()[:20]
     system.mkdir(f"s3://{name}")
-    return Bucket(f"s3://{name}", system)
+    return Bucket(f"s3://{name}", system, {"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9"})
+
+
+def gs_bucket(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, name: str) -> Bucket:
+    """An empty bucket of a store like Google's."""
+    store = request.getfixturevalue("gs_store")
+    for key, value in {"STORAGE_EMULATOR_HOST": store, "NO_GCE_CHECK": "true"}.items():
+        monkeypatch.setenv(key, value)
+    import gcsfs
+
+    gcsfs.GCSFileSystem.clear_instance_cache()
+    system = gcsfs.GCSFileSystem(use_listings_cache=False)
+    system.mkdir(f"gs://{name}")
+    return Bucket(f"gs://{name}", system, {"STORAGE_EMULATOR_HOST": "http://127.0.0.1:9"})
+
+
+@pytest.fixture(params=["s3", "gs"])
+def bucket(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Bucket:
+    """An empty bucket; the environment has the address and the credentials of its store."""
+    return make_bucket(request, monkeypatch, tmp_path)
+
+
+def make_bucket(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Bucket:
+    """A bucket of the store that the fixture asks for."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
+    name = "b" + hashlib.sha256(f"{request.node.nodeid}{tmp_path}".encode()).hexdigest()[:20]
+    make = {"s3": s3_bucket, "gs": gs_bucket}[request.param]
+    return make(request, monkeypatch, name)
+
+
+@dataclass
+class Folder:
+    """A folder in a store, from which data can be read."""
+
+    url: str
+    put: Callable[[str, bytes], str]
+
+    @property
+    def scheme(self) -> str:
+        """How its URLs begin."""
+        return self.url.partition("://")[0]
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
+    """A server like the Hub, in whose place the clients of this process ask it; they cache nothing."""
+    import datasets
+    from huggingface_hub import HfFileSystem, constants, file_download
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
+    found = Hub()
+    with serving(partial(HubHandler, found)) as found.url:
+        for module, name, value in (
+            (constants, "ENDPOINT", found.url),
+            (file_download, "HUGGINGFACE_CO_URL_TEMPLATE", found.url + "/{repo_id}/resolve/{revision}/{filename}"),
+            (constants, "HF_HUB_CACHE", str(tmp_path / "hub")),
+            (datasets.config, "HF_ENDPOINT", found.url),
+            (datasets.config, "HUB_DATASETS_URL", found.url + "/datasets/{repo_id}/resolve/{revision}/{path}"),
+            (datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets"),
+            (datasets.config, "HF_MODULES_CACHE", tmp_path / "modules"),
+        ):
+            monkeypatch.setattr(module, name, value)
+        for module in (constants, datasets.config):
+            monkeypatch.setattr(module, "HF_HUB_OFFLINE", False)
+        HfFileSystem.clear_instance_cache()
+        yield found
+    HfFileSystem.clear_instance_cache()
+
+
+@pytest.fixture(params=["s3", "gs", "hf"])
+def folder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Folder:
+    """An empty folder in each store from which data can be read."""
+    if request.param == "hf":
+        made: Hub = request.getfixturevalue("hub")
+        return Folder("hf://datasets/owner/name", partial(made.put, "datasets/owner/name"))
+    bucket = make_bucket(request, monkeypatch, tmp_path)
+    return Folder(bucket.url, bucket.put)
+
+
+@contextmanager
+def serving(handler: Callable[..., Any]) -> Iterator[str]:
+    """The address of a web server."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
 
 
 @dataclass
@@ -133,10 +264,5 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     folder = tmp_path / "site"
     folder.mkdir()
     found = Site("", folder)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, found))
-    found.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    yield found
-    server.shutdown()
-    server.server_close()
+    with serving(partial(_Handler, found)) as found.url:
+        yield found

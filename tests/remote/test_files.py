@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import logging
 import socket
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from eir_seq.errors import UserError
 from eir_seq.remote import urls
 from eir_seq.training.redaction import redact
 from tests.data.stream.tables import epoch, ids, module, rows, streamed
-from tests.remote.conftest import Bucket, Site, needs_moto
+from tests.remote.conftest import Bucket, Folder, Site, hurry, skip_without
 
 
 def csv_of(count: int, path: Path) -> bytes:
@@ -36,31 +36,29 @@ def whole(train: str, folder: Path, **data: Any) -> ExperimentConfig:
     return ExperimentConfig.model_validate(config)
 
 
-@needs_moto
-def test_a_table_in_a_bucket(bucket: Bucket, tmp_path: Path) -> None:
-    url = bucket.put("tables/reviews.csv", csv_of(40, tmp_path / "reviews.csv"))
+def test_a_table_in_a_store(folder: Folder, tmp_path: Path) -> None:
+    url = folder.put("tables/reviews.csv", csv_of(40, tmp_path / "reviews.csv"))
     splits = load_splits(whole(url, tmp_path))
     assert splits.train is not None
     assert splits.train["id"] == [f"r{row}" for row in range(40)]
     assert splits.describe()["files"][0]["path"] == url
-    bucket.put("tables/reviews.csv", csv_of(41, tmp_path / "reviews.csv"))
+    folder.put("tables/reviews.csv", csv_of(41, tmp_path / "reviews.csv"))
     again = load_splits(whole(url, tmp_path))
     assert again.train is not None
     assert again.train.num_rows == 41, "a file that was replaced is fetched again"
 
 
-@needs_moto
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
-def test_shards_in_a_bucket_are_streamed(bucket: Bucket, tmp_path: Path, workers: int) -> None:
+def test_shards_in_a_store_are_streamed(folder: Folder, tmp_path: Path, workers: int) -> None:
     table = pa.Table.from_pylist(rows(120))
     (tmp_path / "local").mkdir()
     for shard in range(3):
         path = tmp_path / "local" / f"part-{shard}.parquet"
         pq.write_table(table.slice(shard * 40, 40), path, row_group_size=10)
-        bucket.put(f"shards/part-{shard}.parquet", path.read_bytes())
-    bucket.put("shards/_SUCCESS", b"")
+        folder.put(f"shards/part-{shard}.parquet", path.read_bytes())
+    folder.put("shards/_SUCCESS", b"")
     local = epoch(module(streamed(tmp_path / "local", tmp_path)))
-    for url in (f"{bucket.url}/shards", f"{bucket.url}/shards/*.parquet"):
+    for url in (f"{folder.url}/shards", f"{folder.url}/shards/*.parquet"):
         data = module(streamed(url, tmp_path, num_workers=workers))
         assert ids(epoch(data)) == ids(local)
         data.close()
@@ -138,14 +136,13 @@ def test_files_that_cells_name(site: Site, tmp_path: Path, named: bool) -> None:
     assert "outside of the folder" in text
 
 
-@needs_moto
-def test_files_of_a_bucket_that_cells_name(bucket: Bucket, tmp_path: Path) -> None:
+def test_files_of_a_store_that_cells_name(folder: Folder, tmp_path: Path) -> None:
     pictures(tmp_path)
     for name in ("a.png", "b.png"):
-        bucket.put(f"pictures/{name}", (tmp_path / name).read_bytes())
+        folder.put(f"pictures/{name}", (tmp_path / name).read_bytes())
     cells = [f"r{row},{'ab'[row % 2]}.png,{('x', 'y')[row % 2]}" for row in range(8)]
     (tmp_path / "table.csv").write_text("id,file,mood\n" + "\n".join(cells) + "\n")
-    config = picture_experiment(str(tmp_path / "table.csv"), tmp_path, file_dir=f"{bucket.url}/pictures")
+    config = picture_experiment(str(tmp_path / "table.csv"), tmp_path, file_dir=f"{folder.url}/pictures")
     assert len(load_splits(config).train or ()) == 8
 
 
@@ -159,29 +156,50 @@ def refusal(url: str, folder: Path, **data: Any) -> str:
     return str(raised.value)
 
 
-@needs_moto
-def test_what_a_bucket_refuses(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_bucket_refuses(bucket: Bucket, tmp_path: Path) -> None:
     assert refusal(f"{bucket.url}/a.csv", tmp_path).endswith(f"{bucket.url}/a.csv: there is no such file or folder")
-    assert "no such" in refusal("s3://no-bucket-of-that-name/a.csv", tmp_path)
-    with pytest.raises(UserError, match=r"s3://no-bucket-of-that-name/shards: (no such bucket|there is no)"):
-        load_splits(streamed("s3://no-bucket-of-that-name/shards", tmp_path))
-    import s3fs
+    other = f"{bucket.scheme}://no-bucket-of-that-name"
+    assert "no such" in refusal(f"{other}/a.csv", tmp_path)
+    with pytest.raises(UserError, match=rf"{other}/shards: (no such bucket|there is no)"):
+        load_splits(streamed(f"{other}/shards", tmp_path))
 
+
+@pytest.mark.parametrize("bucket", ["s3"], indirect=True)
+def test_a_bucket_without_credentials(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("HOME", str(tmp_path))
-    s3fs.S3FileSystem.clear_instance_cache()
+    type(bucket.system).clear_instance_cache()
     assert "no credentials; set AWS_ACCESS_KEY_ID" in refusal(f"{bucket.url}/a.csv", tmp_path)
 
 
-@needs_moto
-def test_a_store_that_cannot_be_reached(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import s3fs
-
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
-    s3fs.S3FileSystem.clear_instance_cache()
+def test_a_store_that_cannot_be_reached(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    bucket.leave(monkeypatch)
+    caplog.clear()
     assert refusal(f"{bucket.url}/a.csv", tmp_path).endswith("the server cannot be reached")
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (401, "access denied; check the credentials and their permissions"),
+        (403, "access denied; check the credentials and their permissions"),
+        (503, "the server answers with an error (503)"),
+    ],
+)
+def test_what_the_store_of_google_answers(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, message: str
+) -> None:
+    skip_without("gs")
+    for name, value in {"STORAGE_EMULATOR_HOST": site.url, "NO_GCE_CHECK": "true"}.items():
+        monkeypatch.setenv(name, value)
+    hurry(monkeypatch)
+    site.status = status
+    assert refusal("gs://bucket/a.csv", tmp_path) == f"data.train: gs://bucket/a.csv: {message}"
 
 
 def test_what_a_web_server_refuses(site: Site, tmp_path: Path) -> None:
@@ -207,11 +225,6 @@ def test_what_a_web_server_refuses(site: Site, tmp_path: Path) -> None:
     site.status = 500
     assert refusal(f"{site.url}/c.csv", tmp_path).endswith("/c.csv: the server answers with an error (500)")
     assert "cannot be reached" in refusal("http://127.0.0.1:9/a.csv", tmp_path)
-
-
-def test_a_hub_that_cannot_be_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
-    assert re.search("[Cc]annot (be )?reach", refusal("hf://datasets/owner/name/a.csv", tmp_path))  # or is switched off
 
 
 def test_a_server_that_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

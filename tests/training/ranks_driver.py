@@ -139,6 +139,11 @@ def outcome(folder: Path) -> dict[str, Any]:
     return {"metrics": metrics, "weights": flat.tolist(), "digest": digest.hexdigest()}
 
 
+MANIFOLD: dict[str, Any] = {
+    "type": "manifold",
+    "alpha": 1.0,
+    "layers": ["inputs.a", "fusion", ["inputs.a", "inputs.b"]],
+}
 Starts = tuple[tuple[int, dict[int, tuple[int, int]]], ...]
 SCENARIOS: dict[str, tuple[Starts, dict[str, Any], dict[str, Any]]] = {
     "one process": (((1, {}),), PREDICTIVE, {}),
@@ -149,6 +154,10 @@ SCENARIOS: dict[str, tuple[Starts, dict[str, Any], dict[str, Any]]] = {
     "comparing, two processes": (((2, {}),), COMPARING, {}),
     "accumulated, one process": (((1, {}),), PREDICTIVE, {"accumulate": 2, "train_metrics": True}),
     "accumulated, two processes": (((2, {}),), PREDICTIVE, {"accumulate": 2, "train_metrics": True}),
+    "mixed, one process": (((1, {}),), PREDICTIVE, {"mixing": {"alpha": 1.0}}),
+    "mixed, two processes": (((2, {}),), PREDICTIVE, {"mixing": {"alpha": 1.0}}),
+    "manifold, one process": (((1, {}),), PREDICTIVE, {"mixing": MANIFOLD}),
+    "manifold, three processes": (((3, {}),), PREDICTIVE, {"mixing": MANIFOLD}),
     "rank 1 killed": (((2, {1: (6, signal.SIGKILL)}), (2, {})), PREDICTIVE, {}),
     "fsdp, rank 0 killed": (((2, {0: (6, signal.SIGKILL)}), (2, {})), PREDICTIVE, {"strategy": "fsdp"}),
     "accumulated, rank 1 terminated": (

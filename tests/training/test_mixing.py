@@ -18,7 +18,7 @@ from eir_seq.config.mixing import MixingConfig
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.config.validation import validate_experiment
 from eir_seq.data.dataset import BatchKey
-from eir_seq.data.mixing import pair_rows
+from eir_seq.data.mixing import pair_rows, part_of_pairs, places_of
 from eir_seq.errors import UserError
 from eir_seq.fusion import build_fusion
 from eir_seq.modalities.encoders.backbone import SequenceEncoder
@@ -36,6 +36,7 @@ from eir_seq.training.mixing import Mixer, layer_names
 from eir_seq.training.network import Network
 from eir_seq.training.run import train
 from eir_seq.training.signals import Stopped
+from tests.data.stream import tables
 from tests.training.table import table_experiment
 
 MIXUP = {"type": "mixup", "alpha": 1.0}
@@ -60,17 +61,34 @@ class TestPairs:
         assert not torch.equal(one["share"], other["share"])
 
     def test_have_the_same_inputs(self) -> None:
-        present = {"a": np.array([1, 0, 1, 0, 1, 0], bool), "b": np.array([1, 1, 1, 1, 0, 0], bool)}
+        present = {"a": np.array([1, 0, 1, 0, 1, 0, 1], bool), "b": np.array([1, 1, 1, 1, 0, 0, 1], bool)}
         patterns = np.stack(list(present.values()), axis=1)
         seen = set()
-        for epoch in range(20):
-            pairs = pair_rows(MixingConfig(alpha=1.0), range(6), present, Draw(0, epoch))
+        for epoch in range(30):
+            pairs = pair_rows(MixingConfig(alpha=1.0), range(7), present, Draw(0, epoch))
             partner = pairs["partner"].numpy()
-            assert sorted(partner) == list(range(6))
+            assert (partner[partner] == np.arange(7)).all()
             assert (patterns[partner] == patterns).all()
-            assert (pairs["share"][partner == np.arange(6)] == 1).all()
+            alone = partner == np.arange(7)
+            assert (pairs["share"][alone] == 1).all()
+            assert alone[4:6].all()
             seen.add(tuple(partner))
-        assert len(seen) == 4  # two patterns of two rows, and two rows that have none like them
+        assert len(seen) == 3  # one of three like rows is left, two others are a pair, and two have none like them
+
+    @pytest.mark.parametrize("world_size", [2, 3, 8])
+    @pytest.mark.parametrize("rows", [1, 7, 16])
+    def test_belong_to_one_process(self, rows: int, world_size: int) -> None:
+        present = {"a": np.arange(rows) % 3 > 0}
+        pairs = pair_rows(MixingConfig(alpha=1.0), range(rows), present, Draw(0, 1))
+        parts = [places_of(pairs["partner"], rank, world_size) for rank in range(world_size)]
+        assert sorted(place for part in parts for place in part) == list(range(rows))
+        sizes = [len(part) for part in parts]
+        assert max(sizes) - min(sizes) <= 2
+        for part in filter(None, parts):
+            own = part_of_pairs(pairs, part)
+            assert [part[place] for place in own["partner"]] == pairs["partner"][part].tolist()
+            assert torch.equal(own["share"], pairs["share"][part])
+            assert own["place"].tolist() == part
 
     def test_shares_are_of_the_beta_distribution(self) -> None:
         share = pair_rows(MixingConfig(alpha=0.4, probability=0.5), range(8000), {}, Draw(0, 1))["share"]
@@ -79,6 +97,24 @@ class TestPairs:
         # Beta(a, a) has mean 1/2 and variance 1 / (4 (2a + 1)); 4,000 draws
         assert float(mixed.mean()) == pytest.approx(0.5, abs=0.03)
         assert float(mixed.var()) == pytest.approx(1 / (4 * 1.8), abs=0.01)
+
+    @pytest.mark.parametrize("by_length", [True, False])
+    def test_are_the_same_for_processes_that_stream(self, tmp_path: Path, by_length: bool) -> None:
+        tables.write_shards(tmp_path / "rows", count=90, shards=3, group=10)
+        trainer = {"mixing": MIXUP}
+        config = tables.streamed(tmp_path / "rows", tmp_path, trainer=trainer, length_buckets=by_length)
+
+        def pairs(rank: int, world_size: int) -> list[set[tuple[str, str, float]]]:
+            found = []
+            for batch in tables.epoch(tables.module(config, rank, world_size), 1):
+                ids, share = batch["id"], batch["mixing"]["share"].tolist()
+                partners = [ids[place] for place in batch["mixing"]["partner"]]
+                found.append(set() if "uncounted" in batch else set(zip(ids, partners, share, strict=True)))
+            return found
+
+        for world_size in (2, 3):
+            parts = [pairs(rank, world_size) for rank in range(world_size)]
+            assert [set.union(*batch) for batch in zip(*parts, strict=True)] == pairs(0, 1)
 
 
 class TestMixing:
@@ -95,6 +131,15 @@ class TestMixing:
         assert torch.equal(share, SHARE)
         numbers, _ = Mixing(PARTNER, SHARE).tensors({"codes": torch.tensor([[0], [4], [8], [8]], dtype=torch.uint8)})
         assert numbers["codes"].flatten().tolist() == [0, 5, 8, 0]
+
+    @pytest.mark.parametrize("way", ["cutmix-block", "cutmix-uniform"])
+    def test_cuts_a_row_alike_whichever_others_are_there(self, way: Any) -> None:
+        x, share, partner = torch.randn(4, 3, 12, 10), torch.tensor([0.2, 0.4, 0.6, 0.8]), torch.tensor([2, 3, 0, 1])
+        found, kept = Mixing(partner, share, way, seed=3).cut({"x": x})
+        own, place = torch.tensor([1, 0]), torch.tensor([1, 3])
+        part, left = Mixing(own, share[place], way, seed=3, place=place).cut({"x": x[place]})
+        assert torch.equal(part["x"], found["x"][place])
+        assert torch.equal(left, kept[place])
 
     @pytest.mark.parametrize("way", ["cutmix-block", "cutmix-uniform"])
     @pytest.mark.parametrize("shape", [(40,), (3, 40), (3, 12, 10), (1, 6, 5, 4)])
@@ -166,7 +211,7 @@ def network() -> Network:
 def batch() -> dict[str, Any]:
     torch.manual_seed(1)
     inputs = {"x": {"values": torch.randn(4, 3)}, "c": {"codes": torch.tensor([[0, 1], [2, 3], [4, 5], [6, 7]])}}
-    return {"inputs": inputs, "mixing": {"partner": PARTNER, "share": SHARE, "seed": 5}}
+    return {"inputs": inputs, "mixing": {"partner": PARTNER, "share": SHARE, "seed": 5, "place": torch.arange(4)}}
 
 
 def blend_of(mixing: dict[str, Any], x: Tensor) -> Tensor:
@@ -306,7 +351,7 @@ def test_texts_are_mixed_by_the_vectors_of_their_tokens(parts_of: Any) -> None:
     ids = torch.randint(3, 9, (4, 7))
     given: dict[str, Any] = {
         "inputs": {"text": {"input_ids": ids, "attention_mask": torch.ones(4, 7, dtype=torch.bool)}},
-        "mixing": {"partner": PARTNER, "share": SHARE, "seed": 0},
+        "mixing": {"partner": PARTNER, "share": SHARE, "seed": 0, "place": torch.arange(4)},
     }
     raw, _ = training_outputs(net, given)
     table = encoder.backbone.get_input_embeddings()
@@ -335,7 +380,7 @@ def test_windows_of_texts_are_mixed_with_those_of_their_partners() -> None:
     ids, mask = torch.randint(3, 9, (4, 7)), torch.ones(4, 7, dtype=torch.bool)
     given = {
         "inputs": {"text": {"input_ids": ids, "attention_mask": mask}},
-        "mixing": {"partner": PARTNER, "share": SHARE, "seed": 0},
+        "mixing": {"partner": PARTNER, "share": SHARE, "seed": 0, "place": torch.arange(4)},
     }
     raw, _ = Mixer(MixingConfig(), net).outputs(net, given)
     vectors = blend(backbone.get_input_embeddings()(ids))

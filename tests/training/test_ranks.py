@@ -24,7 +24,15 @@ from tests.training.driver import ROOT, driven
 from tests.training.ranks_driver import SCENARIOS
 from tests.training.table import table_experiment
 
-FAST = ("one process", "two processes", "comparing, one process", "comparing, two processes", "rank 1 killed")
+FAST = (
+    "one process",
+    "two processes",
+    "comparing, one process",
+    "comparing, two processes",
+    "mixed, one process",
+    "mixed, two processes",
+    "rank 1 killed",
+)
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +65,11 @@ def test_losses_compare_the_rows_of_all_processes(found: dict[str, Any]) -> None
     agree(found, "comparing, one process", "comparing, two processes")
 
 
+def test_rows_are_mixed_with_the_same_ones_by_any_number_of_processes(found: dict[str, Any]) -> None:
+    agree(found, "mixed, one process", "mixed, two processes")
+    assert found["mixed, one process"]["weights"] != pytest.approx(found["one process"]["weights"], abs=1e-4)
+
+
 def test_a_run_whose_second_process_was_killed_ends_with_the_same_bits(found: dict[str, Any]) -> None:
     first, again = found["rank 1 killed"]["codes"]
     assert first[0] != 0
@@ -69,6 +82,9 @@ class TestAll:
     @pytest.mark.parametrize("name", ["three processes", "fsdp", "two, one, two"])
     def test_any_number_and_strategy_gives_what_one_process_gives(self, all_found: dict[str, Any], name: str) -> None:
         agree(all_found, "one process", name)
+
+    def test_layers_are_mixed_alike_by_all_processes(self, all_found: dict[str, Any]) -> None:
+        agree(all_found, "manifold, one process", "manifold, three processes")
 
     def test_steps_of_several_batches_and_metrics_of_training_rows(self, all_found: dict[str, Any]) -> None:
         agree(all_found, "accumulated, one process", "accumulated, two processes")

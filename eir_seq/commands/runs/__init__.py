@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from argparse import Namespace
 
 from eir_seq.commands.parser import UserParser
+from eir_seq.remote import named_by_url
 
 
 def run(arguments: list[str]) -> int:
@@ -14,15 +15,15 @@ def run(arguments: list[str]) -> int:
         dest="command", required=True, metavar="list|show|compare|clean", parser_class=UserParser
     )
     listing = commands.add_parser("list", help="all runs below a folder: how each ended, and what it reached")
-    listing.add_argument("folder", type=Path, nargs="?", default=Path("runs"), help="default: runs")
+    listing.add_argument("folder", nargs="?", default="runs", help="a folder, also by URL; default: runs")
     showing = commands.add_parser("show", help="one run: config, data, metrics, size, and how it continues")
-    showing.add_argument("folder", type=Path, metavar="RUN", help="a run folder")
+    showing.add_argument("folder", metavar="RUN", help="a run folder, also by URL")
     comparing = commands.add_parser(
         "compare",
         help="runs side by side: one row per setting, over seeds and folds, with a page",
         description="Compare the runs below a folder. Writes compare.csv, compare.md and compare.html there.",
     )
-    comparing.add_argument("folder", type=Path, help="a sweep, or any folder with runs below it")
+    comparing.add_argument("folder", help="a sweep, or any folder with runs below it, also by URL")
     comparing.add_argument(
         "--by",
         action="append",
@@ -48,7 +49,7 @@ def run(arguments: list[str]) -> int:
         description="Remove checkpoints that finished runs left, those of trials that were pruned or took too long, "
         "caches in run folders, and what killed processes left. Running runs, bundles, best weights and reports stay.",
     )
-    cleaning.add_argument("folder", type=Path, help="any folder with runs below it")
+    cleaning.add_argument("folder", help="any folder with runs below it")
     cleaning.add_argument("--yes", action="store_true", help="do not ask")
     cleaning.add_argument("--dry-run", action="store_true", help="only show what would be removed")
     cleaning.add_argument(
@@ -59,6 +60,12 @@ def run(arguments: list[str]) -> int:
     for command in (listing, showing, comparing, cleaning):
         command.add_argument("--csv", action="store_true", help="print CSV instead of a table")
     flags = parser.parse_args(arguments)
+    with named_by_url():
+        _run(flags)
+    return 0
+
+
+def _run(flags: Namespace) -> None:
     if flags.command == "compare":
         from eir_seq.commands.runs.comparing import compare_runs
 
@@ -75,4 +82,3 @@ def run(arguments: list[str]) -> int:
         from eir_seq.commands.runs.cleaning import clean_runs
 
         clean_runs(flags.folder, last=flags.optimizer_state, yes=flags.yes, dry_run=flags.dry_run, as_csv=flags.csv)
-    return 0

@@ -6,16 +6,18 @@ import sys
 from pathlib import Path
 
 from eir_seq.commands.tables import print_csv, print_table, size_text
+from eir_seq.errors import Fault, UserError
 from eir_seq.inference.run_cleaning import Removable, ended_trials, removable, remove
 from eir_seq.inference.run_list import find_runs
 from eir_seq.machine import cannot_write
+from eir_seq.remote import is_url, shown
 
 
-def clean_runs(folder: Path, *, last: bool, yes: bool, dry_run: bool, as_csv: bool) -> None:
+def clean_runs(place: str, *, last: bool, yes: bool, dry_run: bool, as_csv: bool) -> None:
     """Show what can be removed below a folder, ask, and remove it.
 
     Args:
-        folder: any folder with runs below it.
+        place: any folder with runs below it.
         last: the optimizer state that `trainer.keep_optimizer_state` kept as well.
         yes: do not ask.
         dry_run: remove nothing.
@@ -24,6 +26,9 @@ def clean_runs(folder: Path, *, last: bool, yes: bool, dry_run: bool, as_csv: bo
     Raises:
         UserError: no such folder, or it cannot be written.
     """
+    if is_url(place):
+        raise UserError(Fault(shown(place), "only runs in local folders are cleaned"))
+    folder = Path(place)
     ended, runs = ended_trials(folder) if folder.is_dir() else frozenset(), find_runs(folder)
     found = [items for run in runs if (items := removable(run, ended, last=last))]
     everything = [item for items in found for item in items]

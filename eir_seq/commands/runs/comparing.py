@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import shutil
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eir_seq.commands.tables import WIDE, print_csv
-from eir_seq.errors import printable
+from eir_seq.errors import UserError, printable
 from eir_seq.machine import cannot_write
+from eir_seq.remote import RemoteFolder, by_url, is_url, url_fault
 
 if TYPE_CHECKING:
     from eir_seq.inference.compare import Comparison
 
 
-def compare_runs(folder: Path, *, over: list[str], by: list[str], metric: str | None, as_csv: bool) -> None:
-    """Print tables, and write them and a page next to the runs.
+def compare_runs(place: str, *, over: list[str], by: list[str], metric: str | None, as_csv: bool) -> None:
+    """Print tables, and write them and a page next to the runs, in a folder by path or URL.
 
     Raises:
         UserError: no such folder, no runs, keys or a metric that they have not, or it cannot be written.
@@ -24,23 +24,32 @@ def compare_runs(folder: Path, *, over: list[str], by: list[str], metric: str | 
     from eir_seq.inference.compare import compare
     from eir_seq.inference.compare_page import PAGE, write_page
     from eir_seq.inference.compare_table import write_markdown
+    from eir_seq.inference.run_list import runs_at
 
-    comparison = compare(folder, over, by=by, metric=metric)
-    table, markdown, page = folder / "compare.csv", folder / "compare.md", folder / PAGE
-    comparison.write_csv(table)
-    write_markdown(comparison, markdown)
-    try:
-        write_page(comparison, folder, page)
-    except OSError as error:
-        raise cannot_write(page, error) from None
+    if is_url(place) and (fault := url_fault(place, "", written=True)) is not None:
+        raise UserError(fault)
+    with runs_at(place) as folder:
+        comparison = compare(folder, over, by=by, metric=metric)
+        table, markdown, page = written = folder / "compare.csv", folder / "compare.md", folder / PAGE
+        for path in written if is_url(place) else ():
+            path.unlink(missing_ok=True)  # of the last comparison; here, it cannot be written
+        comparison.write_csv(table)
+        write_markdown(comparison, markdown)
+        try:
+            write_page(comparison, folder, page)
+        except OSError as error:
+            raise cannot_write(page, error) from None
+        for path in written if is_url(place) else ():
+            RemoteFolder(place, "").store(path, path.name)
     if as_csv:
         print_csv(*comparison.table())
         return
-    _print(comparison, table)
-    print(f"written: {table}, {markdown}, {page}")
+    names = [by_url(str(path)) for path in written]
+    _print(comparison, names[0])
+    print(f"written: {', '.join(names)}")
 
 
-def _print(comparison: Comparison, path: Path) -> None:
+def _print(comparison: Comparison, path: str) -> None:
     from rich.console import Console
     from rich.table import Table
 

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from eir_seq.commands.tables import minute, print_csv, print_table, size_text, value_text
 from eir_seq.errors import Fault, UserError
-from eir_seq.inference.run_list import find_runs, size
+from eir_seq.inference.run_list import find_runs, runs_at, size
+from eir_seq.remote import shown
 
 
-def list_runs(folder: Path, *, as_csv: bool) -> None:
-    """Print one line per run.
+def list_runs(place: str, *, as_csv: bool) -> None:
+    """Print one line per run in or below a folder, by path or URL.
 
     Raises:
         UserError: no such folder, or no run in it.
     """
-    runs = find_runs(folder)
+    with runs_at(place) as folder:
+        runs = find_runs(folder)
+        bytes_of = {run.name: size(run.folder) for run in runs}
     if not runs:
-        raise UserError(Fault(str(folder), "holds no runs (folders with config.yaml and manifest.json)"))
-    bytes_of = {run.name: size(run.folder) for run in runs}
+        raise UserError(Fault(shown(place), "holds no runs (folders with config.yaml and manifest.json)"))
     if as_csv:
         titles = ("run", "experiment", "status", "metric", "value", "steps", "started", "seconds", "bytes", "reason")
         print_csv(
@@ -49,4 +49,4 @@ def list_runs(folder: Path, *, as_csv: bool) -> None:
     counts = {status: sum(run.status == status for run in runs) for status in dict.fromkeys(r.status for r in runs)}
     total = size_text(sum(bytes_of.values()))
     words = ", ".join(f"{count:,} {status}" for status, count in counts.items())
-    print(f"{folder}: {len(runs):,} {'run' if len(runs) == 1 else 'runs'} ({words}), {total}")
+    print(f"{shown(place)}: {len(runs):,} {'run' if len(runs) == 1 else 'runs'} ({words}), {total}")

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from eir_seq.commands.tables import minute, print_csv, size_text, value_text
 from eir_seq.errors import printable
 from eir_seq.inference.run_details import data_of, details_of, metrics, next_steps, settings
-from eir_seq.inference.run_list import FoundRun, sizes
+from eir_seq.inference.run_list import FoundRun, runs_at, sizes
+from eir_seq.remote import by_url
 
 
-def show_run(folder: Path, *, as_csv: bool) -> None:
-    """Print the facts of a run, section by section.
+def show_run(place: str, *, as_csv: bool) -> None:
+    """Print the facts of a run, by the path or URL of its folder, section by section.
 
     Raises:
         UserError: no run folder, or its files are damaged.
     """
-    run = details_of(folder)
+    with runs_at(place) as folder:
+        _show(details_of(folder), as_csv)
+
+
+def _show(run: FoundRun, as_csv: bool) -> None:
     if as_csv:
         rows = [(section, key, exact) for section, facts in _sections(run) for key, _, exact in facts]
         print_csv(("section", "key", "value"), rows)
@@ -32,7 +36,7 @@ def show_run(folder: Path, *, as_csv: bool) -> None:
         for key, text, _ in facts:
             print(printable(f"  {key:<{width}}  {text}"))
     for step in next_steps(run):
-        print(printable(step))
+        print(printable(by_url(step)))
 
 
 Facts = list[tuple[str, str, Any]]
@@ -42,7 +46,8 @@ Facts = list[tuple[str, str, Any]]
 def _sections(run: FoundRun) -> Iterator[tuple[str, Facts]]:
     status = f"{run.status}: {run.reason}" if run.reason else run.status
     last = run.sessions[-1] if run.sessions else {}
-    facts: Facts = [("status", status, status), ("folder", str(run.folder), run.folder)]
+    folder = by_url(str(run.folder))
+    facts: Facts = [("status", status, status), ("folder", folder, folder)]
     facts += [("started", minute(run.started), run.started)] if run.started else []
     count = len(run.sessions)
     if run.seconds is not None:
@@ -56,7 +61,8 @@ def _sections(run: FoundRun) -> Iterator[tuple[str, Facts]]:
         at = f" at step {best:,}" if isinstance(best, int) else " so far" if not run.result else ""
         facts.append((run.metric, f"{value_text(run.value)}{at}", run.value))
     if run.report is not None:
-        facts.append(("report", str(run.report), run.report))
+        report = by_url(str(run.report))
+        facts.append(("report", report, report))
     yield run.experiment, facts
     digest = str(run.manifest.get("config_sha256") or "")
     chosen: Facts = [(key, _text(value), value) for key, value in settings(run.config).items()]

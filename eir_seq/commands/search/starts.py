@@ -12,6 +12,8 @@ from eir_seq.config.overrides import parse_overrides
 from eir_seq.config.sweeps import Dimension, SweepRequest, best_first, leaves
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.files import open_text, reason
+from eir_seq.inference.run_list import runs_at
+from eir_seq.remote import is_url, named_by_url
 from eir_seq.training.folder import read_config
 
 BEST = 5
@@ -45,7 +47,7 @@ def starting_points(request: SweepRequest) -> list[dict[str, Any]]:
 
 def _names_keys(start: str | Mapping[str, Any]) -> bool:
     """Whether it is given by keys, rather than by a folder."""
-    return not isinstance(start, str) or not Path(start).expanduser().exists()
+    return not isinstance(start, str) or not (is_url(start) or Path(start).expanduser().exists())
 
 
 def _settings(start: str | Mapping[str, Any], place: str) -> Iterator[Mapping[str, Any]]:
@@ -53,7 +55,11 @@ def _settings(start: str | Mapping[str, Any], place: str) -> Iterator[Mapping[st
     if not isinstance(start, str):
         yield start
         return
-    folder = Path(start).expanduser()
+    with named_by_url(), runs_at(start, place) as folder:
+        yield from _settings_in(folder, start, place)
+
+
+def _settings_in(folder: Path, start: str, place: str) -> Iterator[Mapping[str, Any]]:
     if (folder / TRIALS).is_file():
         yield from _best_of(folder, place)
     elif (folder / "config.yaml").is_file():

@@ -113,6 +113,8 @@ def _explain(error: Exception, name: str, split: str, subset: str | None, revisi
     import datasets
 
     text = " ".join(str(error).split())
+    if revision is not None and "Revision" in text and "doesn't exist" in text:
+        return f"{name} has no revision {revision!r}"
     if "Unknown split" in text:
         known = datasets.get_dataset_split_names(name, subset, revision=revision)
         return f"{name} has no split {split!r}{nearest(split, known)} (it has {', '.join(known)})"

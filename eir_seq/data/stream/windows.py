@@ -80,8 +80,8 @@ class EpochWindows:
     ) -> None:
         self.table, self.order, self.encoder, self.by_length = table, order, encoder, by_length
         self.rank, self.world_size = rank, world_size
-        self.own_lanes = order.lanes % world_size == 0
-        """Whether each process reads lanes that no other one reads."""
+        self.own_lanes = order.lanes % world_size == 0 and (world_size == 1 or encoder.mixing is None)
+        """Whether each process reads lanes that no other one reads. Rows are mixed with those of all lanes."""
         self.lanes = range(rank, order.lanes, world_size) if self.own_lanes else range(order.lanes)
         self._readers: dict[int, tuple[int, Reader]] = {}
 
@@ -97,8 +97,9 @@ class EpochWindows:
         starts = np.cumsum([0, *(len(numbers) for _, numbers in taken)])
         lengths: list[NDArray[np.int64] | None] = [None] * len(lanes)
         split = None
-        if self.by_length:
-            split = self.encoder(table)
+        if self.by_length or self.encoder.mixing is not None:
+            split = numbered(self.encoder(table), numbers)
+        if split is not None and self.by_length:
             lengths = list(np.split(split.lengths.sum(axis=1), starts[1:-1]))
         parts = [
             [start + batch for batch in self.order.batches(key.order, key.number, lane, rows, own)]
@@ -106,14 +107,14 @@ class EpochWindows:
         ]
         batches = [_interleaved(batch) for batch in zip(*parts, strict=True)]
         rank, world_size = (0, 1) if self.own_lanes else (self.rank, self.world_size)
+        if split is not None:
+            return Window(split, [split.own_key(batch, key.epoch, rank, world_size) for batch in batches])
+        # Where no batch depends on lengths or on other rows, those of other processes are not encoded.
         keys = [own_key(batch, key.epoch, rank, world_size) for batch in batches]
-        if split is None:  # where no batch depends on lengths, the rows of others are not encoded
-            own = np.concatenate([batch.rows for batch in keys])
-            table, numbers = table.take(pa.array(own)), numbers[own]
-            split = self.encoder(table)
-            ends = np.cumsum([0, *(len(batch.rows) for batch in keys)]).tolist()
-            keys = [replace(k, rows=tuple(range(a, b))) for k, a, b in zip(keys, ends, ends[1:], strict=False)]
-        return Window(numbered(split, numbers), keys)
+        own = np.concatenate([batch.rows for batch in keys])
+        ends = np.cumsum([0, *(len(batch.rows) for batch in keys)]).tolist()
+        keys = [replace(k, rows=tuple(range(a, b))) for k, a, b in zip(keys, ends, ends[1:], strict=False)]
+        return Window(numbered(self.encoder(table.take(pa.array(own))), numbers[own]), keys)
 
     def _reader(self, lane: int, epoch: int) -> Reader:
         """The reader of a lane, which goes on from window to window."""
@@ -161,7 +162,7 @@ class PassWindows:
             seed=self.encoder.seed,
             window=key.number,
         )
-        return Window(split, [own_key(batch, key.epoch, self.rank, self.world_size) for batch in batches])
+        return Window(split, [split.own_key(batch, key.epoch, self.rank, self.world_size) for batch in batches])
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_passes": None}

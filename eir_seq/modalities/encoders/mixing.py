@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from eir_seq.config.mixing import Way
 from eir_seq.models.output import TokenStates
+from eir_seq.randomness import uniforms
 
 CUT_AXES = {2: 1, 3: 1, 4: 2, 5: 3}
 """Axes of positions at the end of a tensor, by its number of axes: (batch, positions), (batch, channels, positions),
@@ -72,10 +73,12 @@ class Mixing(Pairs):
     Attributes:
         way: weighted sums or cuts.
         seed: of the places that are cut.
+        place: (batch,) by which they are drawn for each row, whichever others are there; in order if None.
     """
 
     way: Way = "mixup"
     seed: int = 0
+    place: Tensor | None = None
 
     def tensors(
         self, tensors: dict[str, Tensor], cut_axes: int | None = None, *, has_embeddings: bool = False
@@ -131,16 +134,17 @@ class Mixing(Pairs):
 
     def _foreign(self, shape: torch.Size) -> Tensor:
         """Which positions (batch, *shape) become those of the other row; drawn on the CPU, whatever the device."""
-        draw = torch.Generator().manual_seed(self.seed)
+        place = range(len(self.share)) if self.place is None else self.place.tolist()
         wanted, positions = 1 - self.share.double().cpu(), math.prod(shape)
         if self.way == "cutmix-uniform":
-            ranks = torch.rand(len(wanted), positions, generator=draw).argsort(dim=1).argsort(dim=1)
+            ranks = torch.from_numpy(uniforms(self.seed, place, positions)).argsort(dim=1).argsort(dim=1)
             return (ranks < (wanted * positions).round()[:, None]).view(-1, *shape)
+        drawn = torch.from_numpy(uniforms(self.seed, place, len(shape)))
         inside = torch.ones(len(wanted), *[1] * len(shape), dtype=torch.bool)
         for axis, length in enumerate(shape):  # sides in proportion to the whole, the last ones for what is left of it
             side = (length * wanted ** (1 / (len(shape) - axis))).round().clamp(max=length)
             wanted = (wanted * length / side.clamp(min=1)).clamp(max=1)
-            start = (torch.rand(len(side), generator=draw, dtype=torch.float64) * (length - side + 1)).floor()
+            start = (drawn[:, axis] * (length - side + 1)).floor()
             places = torch.arange(length)[None]
             within = (places >= start[:, None]) & (places < (start + side)[:, None])
             inside = inside & within.view(len(side), *[1] * axis, length, *[1] * (len(shape) - 1 - axis))
