@@ -5,6 +5,8 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from operator import eq
 from typing import Self, overload
 
 import numpy as np
@@ -35,7 +37,7 @@ class Increasing(Sequence[int]):
         found = cls()
         edges = np.flatnonzero(mask[1:] != mask[:-1]) + 1
         bounds = [0, *edges.tolist(), len(mask)]
-        for start, stop in zip(bounds, bounds[1:], strict=False):
+        for start, stop in pairwise(bounds):
             if start < stop and mask[start]:
                 found._places.append(found._size)
                 found._firsts.append(start)
@@ -72,6 +74,6 @@ class Increasing(Sequence[int]):
         return self._firsts[run] + place - self._places[run]
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and len(self) == len(other) and all(a == b for a, b in zip(self, other))
+        return isinstance(other, Sequence) and len(self) == len(other) and all(map(eq, self, other))
 
     __hash__ = None  # type: ignore[assignment]

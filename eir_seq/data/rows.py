@@ -33,7 +33,7 @@ from eir_seq.data.readers.base import BadRow, FaultLog, RawTable
 from eir_seq.data.roles import Roles
 from eir_seq.data.tags import check_tags
 from eir_seq.errors import Fault, UserError
-from eir_seq.spool import ROWS_PER_BATCH, filtered, forget_pages
+from eir_seq.spool import ROWS_PER_BATCH, Spool, filtered, forget_pages
 
 if TYPE_CHECKING:
     pass
@@ -101,8 +101,7 @@ def check_rows(
             reasons.setdefault(row, []).append(f"{name!r} {reason}")
 
     if roles.id is None:
-        numbers = pa.array(np.arange(first + 1, first + num_rows + 1)).cast(pa.string())
-        ids = pa.chunked_array([pc.binary_join_element_wise(id_prefix, numbers, "")])
+        ids = _row_numbers(id_prefix, range(first + 1, first + num_rows + 1), folder)
     else:
         ids = convert(roles.id, "data.id", text_of)
         if ids is not None:
@@ -306,6 +305,15 @@ def _faulty_targets(roles: Roles, columns: Mapping[str, pa.ChunkedArray]) -> Ite
             yield from ((start + row, reason) for row, reason in output.faulty_rows(values))
         start += batch.num_rows
         forget_pages()
+
+
+def _row_numbers(prefix: str, numbers: range, folder: str | None) -> pa.ChunkedArray:
+    """Numbers as ids, made and kept in parts."""
+    spool = Spool(folder)
+    for start in range(0, max(1, len(numbers)), ROWS_PER_BATCH):
+        texts = pa.array(numbers[start : start + ROWS_PER_BATCH], pa.int64()).cast(pa.string())
+        spool.add(pa.record_batch({ID: pc.binary_join_element_wise(prefix, texts, "")}))
+    return spool.table().column(ID)
 
 
 def _check_ids(ids: pa.ChunkedArray, raw: RawTable, column: str, faults: FaultLog) -> None:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from eir_seq.config.schema import DataConfig
+from eir_seq.data.increasing import Increasing
 from eir_seq.data.readers.base import (
     FaultLog,
     RawTable,
@@ -20,7 +21,6 @@ from eir_seq.data.readers.base import (
     open_text,
     undecodable,
 )
-from eir_seq.data.increasing import Increasing
 from eir_seq.errors import Fault, UserError
 from eir_seq.spool import ROWS_PER_BATCH, Spool
 
