@@ -4,51 +4,118 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import accumulate
 from operator import eq
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
+T = TypeVar("T")
 SHARED = 1000
 """Distinct texts of a column up to which equal ones share their memory."""
 
 
-class Texts(Sequence[str]):
-    """A column of texts, which become Python strings when they are asked for.
+class Values(Sequence[T]):
+    """The values of a column, which become Python objects when they are asked for.
 
-    >>> texts = Texts(pa.chunked_array([["a", "b"], ["c"]]))
-    >>> texts[2], texts[:2], texts == ["a", "b", "c"]
-    ('c', ['a', 'b'], True)
+    >>> values = Values(pa.chunked_array([[1.5, None], [2.0]]))
+    >>> values[2], values[:2], values == [1.5, None, 2.0]
+    (2.0, [1.5, None], True)
     """
 
     def __init__(self, column: pa.ChunkedArray) -> None:
-        self._chunks = column.chunks
+        self._chunks: list[Any] = column.chunks
         self._ends = list(accumulate(map(len, self._chunks)))
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
 
     @overload
-    def __getitem__(self, key: int) -> str: ...
+    def __getitem__(self, key: int) -> T: ...
     @overload
-    def __getitem__(self, key: slice) -> list[str]: ...
-    def __getitem__(self, key: int | slice) -> str | list[str]:
+    def __getitem__(self, key: slice) -> list[T]: ...
+    def __getitem__(self, key: int | slice) -> T | list[T]:
         if isinstance(key, slice):
             return [self[row] for row in range(len(self))[key]]
         row = range(len(self))[key]
         number = bisect_right(self._ends, row)
-        text: str = self._chunks[number][row - (self._ends[number - 1] if number else 0)].as_py()
-        return text
+        value = self._chunks[number][row - (self._ends[number - 1] if number else 0)]
+        found: T = value.as_py() if isinstance(value, pa.Scalar) else value
+        return found
 
-    def __iter__(self) -> Iterator[str]:
-        return (text for chunk in self._chunks for text in chunk.to_pylist())
+    def __iter__(self) -> Iterator[T]:
+        chunks = (chunk.to_pylist() if isinstance(chunk, pa.Array) else chunk for chunk in self._chunks)
+        return (value for chunk in chunks for value in chunk)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and len(self) == len(other) and all(map(eq, self, other))
 
     __hash__ = None  # type: ignore[assignment]
+
+
+class Texts(Values[str]):
+    """A column of texts."""
+
+
+class Packed(Values[Any]):
+    """Values that are added part by part: floats, integers and texts are kept as Arrow arrays, without their objects.
+
+    >>> packed = Packed()
+    >>> packed.extend([0.5, 1.0])
+    >>> packed.extend(["", 2])
+    >>> list(packed), packed[3]
+    ([0.5, 1.0, '', 2], 2)
+    """
+
+    def __init__(self) -> None:
+        super().__init__(pa.chunked_array([], pa.null()))
+
+    def extend(self, values: Sequence[Any]) -> None:
+        """Add values."""
+        if not len(values):
+            return
+        kinds = set(map(type, values))
+        kept: Any = list(values)
+        if len(kinds) == 1 and kinds <= {float, int, str}:
+            with suppress(pa.ArrowException, UnicodeEncodeError, OverflowError):
+                kept = pa.array(kept)
+        self._chunks.append(kept)
+        self._ends.append(len(self) + len(kept))
+
+    def in_order(self, places: NDArray[np.int64]) -> Values[Any]:
+        """The values at these places."""
+        kinds = {chunk.type if isinstance(chunk, pa.Array) else None for chunk in self._chunks}
+        if len(kinds) == 1 and None not in kinds:
+            return Values(pa.chunked_array(self._chunks).take(pa.array(places)))
+        found = Packed()
+        found.extend([self[place] for place in places.tolist()])
+        return found
+
+
+class Picked(Sequence[T]):
+    """Some of many values, by position.
+
+    >>> Picked("abc", [2, 0])[1]
+    'a'
+    """
+
+    def __init__(self, values: Sequence[T], places: Sequence[int]) -> None:
+        self._values, self._places = values, places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, key: int) -> T: ...
+    @overload
+    def __getitem__(self, key: slice) -> Picked[T]: ...
+    def __getitem__(self, key: int | slice) -> T | Picked[T]:
+        if isinstance(key, slice):
+            return Picked(self._values, self._places[key])
+        return self._values[self._places[key]]
 
 
 class Rows:

@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 MEMORY = 1 << 25
 """Bytes of a table that stay in memory; beyond, all of it lies in a file."""
 ROWS_PER_BATCH = 8192
+MOST_ROWS = 1 << 16
+"""Rows of a batch in a file: what is done batch by batch holds no more than them in memory."""
 
 _PAGES: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
 
@@ -90,6 +92,7 @@ class Spool:
     def _write(self, batches: list[pa.RecordBatch]) -> None:
         assert self._file is not None
         assert self._writer is not None
+        batches = [batch.slice(start, MOST_ROWS) for batch in batches for start in range(0, batch.num_rows, MOST_ROWS)]
         for number, batch in enumerate(batches):
             try:
                 self._writer.write_batch(batch)
@@ -133,7 +136,8 @@ def content_hash(table: pa.Table) -> str:
         column = table.column(name)
         digest.update(f"{name} {column.type} {len(column)}:".encode())
         if pa.types.is_floating(column.type):
-            digest.update(np.asarray(column.to_numpy(), np.float64).tobytes())
+            for chunk in column.chunks:
+                digest.update(np.asarray(chunk.to_numpy(zero_copy_only=False), np.float64).tobytes())
             continue
         for batch in table.select([name]).to_batches(max_chunksize=ROWS_PER_BATCH):
             values = batch.column(0).cast(pa.string())

@@ -15,13 +15,15 @@ from numpy.typing import NDArray
 from eir_seq.errors import Fault, UserError
 from eir_seq.randomness import generator
 
-Rows = NDArray[np.int64]
+Rows = NDArray[np.integer[Any]]
 
 # Larger pools leave less padding, smaller ones mix more; few rows are cut into three pools at least, so that an epoch
 # does not repeat the batches of the one before.
 MIN_POOL_BATCHES, MAX_POOL_BATCHES, MIN_POOLS = 12, 50, 3
 # Under a token budget it is the other way round: rows mix within a bucket of similar lengths.
 MIN_BUCKET_BATCHES, MAX_BUCKET_BATCHES, MIN_BUCKETS = 2, 50, 12
+COSTS_AT_ONCE = 4096
+"""Batches whose lengths are held as floats at once."""
 
 
 class TrainingOrder:
@@ -43,7 +45,7 @@ class TrainingOrder:
 
     def __init__(
         self,
-        lengths: NDArray[np.int64],
+        lengths: NDArray[np.integer[Any]],
         *,
         batch_size: int,
         seed: int,
@@ -55,13 +57,14 @@ class TrainingOrder:
         self.batch_size, self.max_tokens, self.length_buckets = batch_size, max_tokens, length_buckets
         self.seed = seed
         self.num_rows = len(self.lengths)
-        self._totals = self.lengths.sum(axis=1)
-        class_rows = [np.arange(self.num_rows)]
+        self._totals = self.lengths[:, 0] if self.lengths.shape[1] == 1 else self.lengths.sum(axis=1)
+        every = np.arange(self.num_rows, dtype=np.int32 if self.num_rows < 2**31 else np.int64)
+        class_rows = [every]
         if len(classes) == 1:
             _, codes = np.unique(np.asarray(classes[0]), return_inverse=True)
-            class_rows = [np.flatnonzero(codes == code) for code in range(codes.max() + 1)]
+            class_rows = [every[codes == code] for code in range(codes.max() + 1)]
         if max_tokens is None:
-            parts, capacities = [np.arange(self.num_rows)], [batch_size]
+            parts, capacities = [every], [batch_size]
         else:
             check_budget(self.lengths, max_tokens)
             parts, capacities = _length_buckets(self.lengths, batch_size, max_tokens)
@@ -101,7 +104,7 @@ def batches_within(limit: int | float | None, batches: int) -> int:
 
 
 def evaluation_batches(
-    lengths: NDArray[np.int64], *, batch_size: int, max_tokens: int | None = None, length_buckets: bool = True
+    lengths: NDArray[np.integer[Any]], *, batch_size: int, max_tokens: int | None = None, length_buckets: bool = True
 ) -> list[Rows]:
     """Every row exactly once, the longest first: little padding, and a batch too large for memory fails at once.
 
@@ -132,25 +135,27 @@ def part_of(batch: Rows, rank: int, world_size: int) -> Rows:
     return batch[rank::world_size]
 
 
-def padded_tokens(lengths: NDArray[np.int64], batch: Rows) -> int:
+def padded_tokens(lengths: NDArray[np.integer[Any]], batch: Rows) -> int:
     """Tokens of a batch after padding: the longest row times the rows, summed over inputs."""
     return int(_as_columns(lengths)[batch].max(axis=0).sum()) * len(batch)
 
 
-def batch_costs(lengths: NDArray[np.int64], batches: Sequence[Rows]) -> NDArray[np.float64]:
+def batch_costs(lengths: NDArray[np.integer[Any]], batches: Sequence[Rows]) -> NDArray[np.float64]:
     """Estimates in proportion to the memory that training on each batch takes, ``(batches,)``.
 
     A layer of a transformer keeps about 34 numbers per token and channel and 5 per pair of tokens and head
     (Korthikanti et al., 2022, "Reducing Activation Recomputation in Large Transformer Models"): with heads of 64
     channels in proportion to length * (435 + length). Padded and packed computation count alike.
     """
-    rows = np.concatenate(batches)
-    sizes = np.array([len(batch) for batch in batches])
-    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-    values = _as_columns(lengths)[rows].astype(np.float64)
-    padded = sizes[:, None] * _activations(np.maximum.reduceat(values, starts, axis=0))
-    packed = np.add.reduceat(_activations(values), starts, axis=0)
-    costs: NDArray[np.float64] = (padded + packed).sum(axis=1)
+    columns, costs = _as_columns(lengths), np.empty(len(batches), np.float64)
+    for first in range(0, len(batches), COSTS_AT_ONCE):
+        some = batches[first : first + COSTS_AT_ONCE]
+        sizes = np.array([len(batch) for batch in some])
+        starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+        values = columns[np.concatenate(some)].astype(np.float64)
+        padded = sizes[:, None] * _activations(np.maximum.reduceat(values, starts, axis=0))
+        packed = np.add.reduceat(_activations(values), starts, axis=0)
+        costs[first : first + len(some)] = (padded + packed).sum(axis=1)
     return costs
 
 
@@ -158,7 +163,7 @@ def _activations(lengths: NDArray[np.float64]) -> NDArray[np.float64]:
     return lengths * (435 + lengths)
 
 
-def check_budget(lengths: NDArray[np.int64], max_tokens: int) -> None:
+def check_budget(lengths: NDArray[np.integer[Any]], max_tokens: int) -> None:
     """Raise `UserError` where a single row has more tokens than a batch may hold."""
     longest = int(_as_columns(lengths).sum(axis=1).max(initial=0))
     if longest > max_tokens:
@@ -178,7 +183,12 @@ class _Bucket:
 
     def draw(self, draw: np.random.Generator) -> Rows:
         drawn = [_take(rows, count, draw) for rows, count in self.groups]
-        return draw.permutation(np.concatenate(drawn)) if drawn else np.empty(0, np.int64)
+        if not drawn:
+            return np.empty(0, np.int64)
+        rows = np.concatenate(drawn)
+        del drawn
+        draw.shuffle(rows)
+        return rows
 
 
 class _WeightedBucket:
@@ -223,10 +233,12 @@ def _weighted(parts: list[Rows], capacities: list[int], weights: NDArray[np.floa
 def _take(rows: Rows, count: int, draw: np.random.Generator) -> Rows:
     """`count` of `rows` in random order; none a second time before all were taken once."""
     rounds = [draw.permutation(rows) for _ in range(-(-count // len(rows)))]
-    return np.concatenate(rounds)[:count]
+    return rounds[0][:count] if len(rounds) == 1 else np.concatenate(rounds)[:count]
 
 
-def _length_buckets(lengths: NDArray[np.int64], batch_size: int, max_tokens: int) -> tuple[list[Rows], list[int]]:
+def _length_buckets(
+    lengths: NDArray[np.integer[Any]], batch_size: int, max_tokens: int
+) -> tuple[list[Rows], list[int]]:
     """Rows cut by length into buckets, and the rows per batch that keep the budget for any mixture within a bucket."""
     totals = lengths.sum(axis=1)
     order = np.argsort(totals, kind="stable")
@@ -248,7 +260,7 @@ def _length_buckets(lengths: NDArray[np.int64], batch_size: int, max_tokens: int
 
 def _quotas(parts: list[Rows], capacities: list[int], class_rows: list[Rows], num_rows: int) -> list[_Bucket]:
     """How many rows of each class an epoch draws from each bucket; the same in every epoch, `num_rows` in all."""
-    bucket_of = np.empty(num_rows, np.int64)
+    bucket_of = np.empty(num_rows, np.int32)
     for index, part in enumerate(parts):
         bucket_of[part] = index
     groups: list[list[tuple[Rows, int]]] = [[] for _ in parts]
@@ -283,6 +295,6 @@ def _split_until(batches: list[Rows], count: int) -> list[Rows]:
     return batches
 
 
-def _as_columns(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    lengths = np.asarray(lengths, dtype=np.int64)
+def _as_columns(lengths: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
+    lengths = np.asarray(lengths)
     return lengths[:, None] if lengths.ndim == 1 else lengths

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, overload
 
 import numpy as np
 import torch
@@ -58,8 +58,40 @@ def own_key(batch: BatchRows, epoch: int, rank: int, world_size: int) -> BatchKe
     Every process takes part in every step: one without a row of its own gets one that does not count.
     """
     own = part_of(batch, rank, world_size)
-    rows = own if len(own) else batch[:1]
-    return BatchKey(tuple(rows.tolist()), epoch, counted=len(own) > 0)
+    return BatchKey(tuple((own if len(own) else batch[:1]).tolist()), epoch, counted=len(own) > 0)
+
+
+class BatchKeys(Sequence[BatchKey]):
+    """The keys of many batches, made when they are looked up: Python numbers of all rows would be large.
+
+    Args:
+        batches: the rows of each.
+        epoch: of all of them.
+
+    Example:
+        >>> keys = BatchKeys([np.array([2, 0]), np.array([1])])
+        >>> keys[0], len(keys[1:])
+        (BatchKey(rows=(2, 0), epoch=None, counted=True), 1)
+    """
+
+    def __init__(self, batches: Sequence[BatchRows], epoch: int | None = None) -> None:
+        self.batches, self.epoch = batches, epoch
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    @overload
+    def __getitem__(self, key: int) -> BatchKey: ...
+    @overload
+    def __getitem__(self, key: slice) -> BatchKeys: ...
+    def __getitem__(self, key: int | slice) -> BatchKey | BatchKeys:
+        if isinstance(key, slice):
+            return BatchKeys(self.batches[key], self.epoch)
+        return BatchKey(tuple(self.batches[key].tolist()), self.epoch)
+
+    def spread(self, count: int) -> BatchKeys:
+        """That many of them, spread over all."""
+        return BatchKeys([self.batches[index * len(self) // count] for index in range(count)], self.epoch)
 
 
 @dataclass(frozen=True)
@@ -149,7 +181,7 @@ class EncodedSplit:
         return numbers[self.present[name]] if name in self.present else numbers
 
     @property
-    def lengths(self) -> NDArray[np.int64]:
+    def lengths(self) -> NDArray[np.integer[Any]]:
         """What each row costs, ``(rows, features)``: lengths of inputs, and of what is written from them; 1 where
         nothing has a length."""
         costs = [(source, cost) for name, source in self.inputs.items() for cost in self.costs.get(name, (LENGTH,))]
@@ -157,10 +189,10 @@ class EncodedSplit:
         for name, collator in self.collators.items():  # of texts that are corrupted in batches and written again
             if (target_lengths := getattr(collator, "target_lengths", None)) is not None:
                 columns.append(target_lengths(self.inputs[name]))
-        columns = columns or [np.ones(len(self), np.int64)]
-        return np.stack(columns, axis=1).astype(np.int64)
+        columns = columns or [np.ones(len(self), np.int32)]
+        return np.stack(columns, axis=1)
 
-    def in_order(self, data: DataConfig) -> list[BatchKey]:
+    def in_order(self, data: DataConfig) -> BatchKeys:
         """Batches of every row once, the longest first; `row` tells where each result belongs."""
         batches = evaluation_batches(
             self.lengths,
@@ -168,7 +200,7 @@ class EncodedSplit:
             max_tokens=data.max_tokens,
             length_buckets=data.length_buckets,
         )
-        return [BatchKey(tuple(batch.tolist())) for batch in batches]
+        return BatchKeys(batches)
 
     def batches(self, data: DataConfig) -> Iterator[Batch]:
         """The batches of `in_order`, made one after another in this process."""

@@ -8,10 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from eir_seq.data.missing import said
 from eir_seq.data.readers.base import RawTable
@@ -43,7 +41,7 @@ class Located:
     """Where the rows of a file are: their ids, and the rows of the file."""
 
     ids: pa.ChunkedArray
-    rows: NDArray[np.int64]
+    rows: Sequence[int]
     raw: RawTable
 
     @classmethod
@@ -54,7 +52,7 @@ class Located:
     def place(self, row_id: str) -> str | None:
         """The file, and line or row, of a row; None if it is not among them."""
         place = pc.index(self.ids, row_id).as_py()
-        return None if place < 0 else self.raw.place(int(self.rows[place]))
+        return None if place < 0 else self.raw.place(self.rows[place])
 
 
 @dataclass(frozen=True)

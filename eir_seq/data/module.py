@@ -14,8 +14,8 @@ import torch
 from torch.utils.data import DataLoader, Sampler, SequentialSampler
 
 from eir_seq.config.schema import ExperimentConfig
-from eir_seq.data.batching import Rows, TrainingOrder, batch_costs, batches_within
-from eir_seq.data.dataset import Batch, BatchKey, EncodedSplit, as_it_is, encode_split, own_key
+from eir_seq.data.batching import Rows, TrainingOrder, batch_costs, batches_within, part_of
+from eir_seq.data.dataset import Batch, BatchKey, BatchKeys, EncodedSplit, as_it_is, encode_split, own_key
 from eir_seq.data.encoded import EncodingCache, Progress
 from eir_seq.data.loaded import Splits
 from eir_seq.data.missing import Missing
@@ -79,8 +79,8 @@ class EpochSampler(Sampler[BatchKey]):
 
     def batches(self, epoch: int) -> list[Rows]:
         """The rows of each batch of an epoch that are this process's, or of similar lengths where rows are mixed."""
-        keys = (own_key(batch, epoch, self.rank, self.world_size) for batch in self._whole_batches(epoch))
-        return [np.array(key.rows) for key in keys]
+        whole = self._whole_batches(epoch)
+        return [own if len(own := part_of(batch, self.rank, self.world_size)) else batch[:1] for batch in whole]
 
     def _whole_batches(self, epoch: int) -> list[Rows]:
         return self.order.batches(0 if self.fixed else epoch)[: len(self)]
@@ -92,7 +92,7 @@ class EpochSampler(Sampler[BatchKey]):
 class FixedSampler(SequentialSampler):
     """The same batches each time."""
 
-    def __init__(self, keys: list[BatchKey]) -> None:
+    def __init__(self, keys: Sequence[BatchKey]) -> None:
         self.keys = keys
 
     def __len__(self) -> int:
@@ -215,7 +215,7 @@ class DataModule:
             epoch, batches_done, batches = epoch + 1, 0, batches - len(chosen)
         if "validation" in self.encoded:
             keys = self.evaluation_keys("validation")
-            costs = batch_costs(self.encoded["validation"].lengths, [np.array(key.rows) for key in keys])
+            costs = batch_costs(self.encoded["validation"].lengths, keys.batches)
             if costs.max() > cost:
                 evaluated = self.encoded["validation"][keys[int(costs.argmax())]]
         return None if train is None else split[train], evaluated
@@ -232,8 +232,7 @@ class DataModule:
         """Training rows in batches as those of an evaluation, spread over all: up to `STATISTICS_BATCHES` of them."""
         self.setup()
         keys = self.encoded["train"].in_order(self.config.data)
-        used = min(STATISTICS_BATCHES, len(keys))
-        return (self.encoded["train"][keys[index * len(keys) // used]] for index in range(used))
+        return (self.encoded["train"][key] for key in keys.spread(min(STATISTICS_BATCHES, len(keys))))
 
     def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
         """Every validation row once; no batches if there is no validation split."""
@@ -254,9 +253,9 @@ class DataModule:
         """Training batches of an epoch without the limit."""
         return self._training_sampler.whole
 
-    def trial_keys(self) -> list[BatchKey]:
+    def trial_keys(self) -> BatchKeys:
         """Batches of `encoded["train"]` as those of the first epoch, by which a run is tried."""
-        return list(self._training_sampler)
+        return BatchKeys(self._training_sampler.batches(0), 0)
 
     def _training_order(self) -> TrainingOrder:
         data = self.config.data
@@ -305,11 +304,10 @@ class DataModule:
             return self._loaders[split]
         return self._loader(split, FixedSampler(self.evaluation_keys(split)[self.rank :: self.world_size]))
 
-    def evaluation_keys(self, split: str) -> list[BatchKey]:
+    def evaluation_keys(self, split: str) -> BatchKeys:
         """The batches of an evaluation. Where not all are used, those are spread over all, which go by length."""
         keys = self.encoded[split].in_order(self.config.data)
-        used = batches_within(self.config.trainer.limit_of(split), len(keys))
-        return [keys[index * len(keys) // used] for index in range(used)]
+        return keys.spread(batches_within(self.config.trainer.limit_of(split), len(keys)))
 
     def _limits(self) -> Iterator[str]:
         """What is to be said where not all batches are used."""

@@ -27,12 +27,13 @@ from eir_seq.data.columns import (
     without_markers,
 )
 from eir_seq.data.columns import text_fault as text_fault
+from eir_seq.data.increasing import Increasing
 from eir_seq.data.missing import without_blanks
 from eir_seq.data.readers.base import BadRow, FaultLog, RawTable
 from eir_seq.data.roles import Roles
 from eir_seq.data.tags import check_tags
 from eir_seq.errors import Fault, UserError
-from eir_seq.spool import ROWS_PER_BATCH, filtered, forget_pages
+from eir_seq.spool import ROWS_PER_BATCH, Spool, filtered, forget_pages
 
 if TYPE_CHECKING:
     pass
@@ -54,7 +55,7 @@ class CheckedRows:
     skipped: tuple[BadRow, ...]
     positions: tuple[int, ...]
     raw: RawTable
-    kept: NDArray[np.int64]
+    kept: Sequence[int]
     """Of the readable rows, those that can be used."""
 
 
@@ -100,8 +101,7 @@ def check_rows(
             reasons.setdefault(row, []).append(f"{name!r} {reason}")
 
     if roles.id is None:
-        numbers = pa.array(np.arange(first + 1, first + num_rows + 1)).cast(pa.string())
-        ids = pa.chunked_array([pc.binary_join_element_wise(id_prefix, numbers, "")])
+        ids = _row_numbers(id_prefix, range(first + 1, first + num_rows + 1), folder)
     else:
         ids = convert(roles.id, "data.id", text_of)
         if ids is not None:
@@ -193,7 +193,7 @@ def check_rows(
     skipped = sorted(zip([*unread, *unusable], [*raw.broken, *bad], strict=True), key=lambda found: found[0])
     table = filtered(pa.table({ID: ids, **columns}), keep, folder)
     left_out, positions = tuple(row for _, row in skipped), tuple(position for position, _ in skipped)
-    return CheckedRows(table, left_out, positions, raw, np.flatnonzero(keep))
+    return CheckedRows(table, left_out, positions, raw, Increasing.where(keep))
 
 
 def filled(raw: RawTable, templates: Mapping[str, Template]) -> RawTable:
@@ -307,6 +307,15 @@ def _faulty_targets(roles: Roles, columns: Mapping[str, pa.ChunkedArray]) -> Ite
         forget_pages()
 
 
+def _row_numbers(prefix: str, numbers: range, folder: str | None) -> pa.ChunkedArray:
+    """Numbers as ids, made and kept in parts."""
+    spool = Spool(folder)
+    for start in range(0, max(1, len(numbers)), ROWS_PER_BATCH):
+        texts = pa.array(numbers[start : start + ROWS_PER_BATCH], pa.int64()).cast(pa.string())
+        spool.add(pa.record_batch({ID: pc.binary_join_element_wise(prefix, texts, "")}))
+    return spool.table().column(ID)
+
+
 def _check_ids(ids: pa.ChunkedArray, raw: RawTable, column: str, faults: FaultLog) -> None:
     for row, reason in faulty_texts(ids):
         if "NUL" not in reason:
@@ -324,10 +333,18 @@ def _check_ids(ids: pa.ChunkedArray, raw: RawTable, column: str, faults: FaultLo
 
 def _maybe_repeated(ids: pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
     """The ids that may be there more than once, in order, by hashes of 64 bits: a table of all ids would be large."""
-    hashes, start = np.empty(len(ids), np.int64), 0
-    for chunk in ids.chunks:
+    ordered = hashes_of(ids)
+    ordered.sort()
+    repeated = ordered[1:][ordered[1:] == ordered[:-1]]
+    del ordered
+    return ids.filter(pa.array(np.isin(hashes_of(ids), repeated))) if len(repeated) else ids[:0]
+
+
+def hashes_of(texts: pa.ChunkedArray) -> NDArray[np.int64]:
+    """A hash of 64 bits of each text, which is another one in each process, ``(texts,)``."""
+    hashes, start = np.empty(len(texts), np.int64), 0
+    for chunk in texts.chunks:
         hashes[start : start + len(chunk)] = [*map(hash, chunk.to_pylist())]
         start += len(chunk)
-    ordered = np.sort(hashes)
-    repeated = ordered[1:][ordered[1:] == ordered[:-1]]
-    return ids.filter(pa.array(np.isin(hashes, repeated))) if len(repeated) else ids[:0]
+        forget_pages()
+    return hashes

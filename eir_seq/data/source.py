@@ -9,7 +9,6 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from eir_seq.config.column_types import ColumnType
@@ -182,7 +181,7 @@ def _load_streamed(data: DataConfig, roles: Roles, progress: Progress | None = N
         "streamed": True,
     }
     raw = RawTable(shards.source, found.sample, record=record)
-    every = np.arange(found.sample.num_rows)
+    every = range(found.sample.num_rows)
     train = CheckedRows(found.sample, found.skipped, tuple(row.before for row in found.skipped), raw, every)
     parts = {"train": train, **others}
     for name in drawn:

@@ -63,9 +63,9 @@ def draw_rows(
 
 def pick_rows(ids: Column, count: int, seed: int, classes: Column | None = None) -> NDArray[np.bool_]:
     """Mask of `count` rows; with `classes` each keeps its share and, whatever the count, at least one row."""
-    rank = _shuffled(ids, seed)
+    lots = _lots(ids, seed)
     if classes is None:
-        return rank < count
+        return _smallest(lots, count)
     _, codes = _codes(classes)
     counts = np.bincount(codes)
     quotas = np.maximum(apportion(counts * (count / len(ids)), count), 1)
@@ -73,8 +73,18 @@ def pick_rows(ids: Column, count: int, seed: int, classes: Column | None = None)
         quotas[np.argmax(quotas)] -= 1
     picked = np.zeros(len(ids), bool)
     for code, quota in enumerate(quotas.tolist()):
-        rows = np.flatnonzero(codes == code)
-        picked[rows[np.argsort(rank[rows])[:quota]]] = True
+        own = codes == code
+        picked[own] = _smallest(lots[own], quota)
+    return picked
+
+
+def _smallest(lots: NDArray[np.int64], count: int) -> NDArray[np.bool_]:
+    """Mask of the `count` smallest, of equal ones the first."""
+    if not 0 < count < len(lots):
+        return np.full(len(lots), count > 0)
+    bound = np.partition(lots, count - 1)[count - 1]
+    picked: NDArray[np.bool_] = lots < bound
+    picked[np.flatnonzero(lots == bound)[: count - int(picked.sum())]] = True
     return picked
 
 
@@ -101,13 +111,13 @@ def draw_groups(
     if len(names) < 2:
         message = f"all rows belong to one group ({names[0]!r}); none is left for data.{part}"
         raise UserError(Fault("data.group", message))
-    class_codes = np.zeros(len(groups), np.int64)
+    class_codes = np.zeros(len(groups), np.int32)
     if classes is not None:
         class_codes = _codes(classes)[1]
     table = np.zeros((len(names), int(class_codes.max()) + 1))
     np.add.at(table, (group_codes, class_codes), 1)
     target, drawn, taken = fraction * table.sum(axis=0), np.zeros(table.shape[1]), np.zeros(len(names), bool)
-    order = np.argsort(_shuffled(names, seed))
+    order = np.argsort(_lots(names, seed), kind="stable")
     for group in order:
         if np.abs(target - drawn - table[group]).sum() < np.abs(target - drawn).sum():
             drawn, taken[group] = drawn + table[group], True
@@ -136,7 +146,7 @@ def assign_folds(
     """
     if folds > len(ids):
         raise UserError(Fault("data.folds", f"{folds} folds of {len(ids)} rows: some would have none"))
-    class_names, class_codes = [""], np.zeros(len(ids), np.int64)
+    class_names, class_codes = [""], np.zeros(len(ids), np.int32)
     if classes is not None:
         class_names, class_codes = _codes(classes)
     if groups is not None:
@@ -147,7 +157,7 @@ def assign_folds(
         table = np.zeros((len(names), len(class_names)))
         np.add.at(table, (group_codes, class_codes), 1)
         shares = table / table.sum(axis=0)
-        order = np.argsort(_shuffled(names, seed))
+        order = np.argsort(_lots(names, seed), kind="stable")
         order = order[np.argsort(-table[order].sum(axis=1), kind="stable")]
         held, sizes, fold_of = np.zeros((folds, len(class_names))), np.zeros(folds), np.zeros(len(names), np.int64)
         for group in order:  # what adds least to the sum of squared shares; an empty fold is always among those
@@ -163,10 +173,10 @@ def assign_folds(
             hint = "lower it, remove the class, or set data.stratify=null"
             faults.add("rare classes", "data.folds", f"class {name!r} has {count} rows for {folds} folds: {hint}")
     faults.raise_any()
-    rank, found, first = _shuffled(ids, seed), np.zeros(len(ids), np.int64), 0
+    lots, found, first = _lots(ids, seed), np.zeros(len(ids), np.int64), 0
     for code, count in enumerate(counts.tolist()):
         rows = np.flatnonzero(class_codes == code)
-        rows = rows[np.argsort(rank[rows])]
+        rows = rows[np.argsort(lots[rows], kind="stable")]
         quotas = np.full(folds, count // folds, np.int64)
         quotas[(first + np.arange(count % folds)) % folds] += 1  # the rows that are over go to the next folds in turn
         first = (first + count) % folds
@@ -174,22 +184,27 @@ def assign_folds(
     return found
 
 
-def _codes(values: Column) -> tuple[list[str], NDArray[np.int64]]:
+def _codes(values: Column) -> tuple[list[str], NDArray[np.int32]]:
     """The distinct values in order, and the place of each row's value among them."""
     column = values if isinstance(values, pa.ChunkedArray) else pa.chunked_array([pa.array(values, pa.string())])
-    found = column.combine_chunks().dictionary_encode() if column.num_chunks else pa.array([], pa.string())
-    names = found.dictionary.to_pylist()
+    chunks = column.dictionary_encode().unify_dictionaries().chunks
+    names = chunks[0].dictionary.to_pylist() if chunks else []
     order = sorted(range(len(names)), key=names.__getitem__)
-    place = np.empty(len(names), np.int64)
+    place = np.empty(len(names), np.int32)
     place[order] = np.arange(len(names))
-    return [names[index] for index in order], place[found.indices.to_numpy()]
+    codes = np.empty(len(column), np.int32)
+    start = 0
+    for chunk in chunks:
+        codes[start : start + len(chunk)] = place[chunk.indices.to_numpy()]
+        start += len(chunk)
+    return [names[index] for index in order], codes
 
 
-def _shuffled(ids: Column, seed: int) -> NDArray[np.int64]:
-    """Place of each id in a random order that depends on the ids only."""
-    chunks = (chunk.to_pylist() for chunk in ids.chunks) if isinstance(ids, pa.ChunkedArray) else iter([ids])
-    parts = [derive_seeds(seed, "split", names=chunk) for chunk in chunks]
-    keys = np.concatenate([np.empty(0, np.int64), *parts])
-    rank = np.empty(len(ids), np.int64)
-    rank[np.argsort(keys, kind="stable")] = np.arange(len(ids))
-    return rank
+def _lots(ids: Column, seed: int) -> NDArray[np.int64]:
+    """A random number for each id, which depends on the id only; the smallest are drawn."""
+    lots, start = np.empty(len(ids), np.int64), 0
+    for chunk in ids.chunks if isinstance(ids, pa.ChunkedArray) else [ids]:
+        names = chunk.to_pylist() if isinstance(chunk, pa.Array) else chunk
+        lots[start : start + len(names)] = derive_seeds(seed, "split", names=names)
+        start += len(names)
+    return lots

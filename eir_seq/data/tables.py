@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from eir_seq.config.column_types import ColumnType
@@ -16,7 +18,7 @@ from eir_seq.data.readers import read_table
 from eir_seq.data.readers.base import FaultLog, RawTable, Reader, Wanted, wanted_of
 from eir_seq.data.readers.folder import TEXT_COLUMN, join_labels, read_folder
 from eir_seq.data.roles import Roles
-from eir_seq.data.rows import ID, CheckedRows, check_rows
+from eir_seq.data.rows import ID, CheckedRows, check_rows, hashes_of
 from eir_seq.data.spelling import same_but_for_spelling
 from eir_seq.errors import Fault, UserError
 from eir_seq.registry import SOURCES
@@ -190,8 +192,7 @@ def _shared_ids(parts: dict[str, CheckedRows]) -> list[str]:
     """Messages about ids that are in two splits, which would let training see what it is judged on."""
     messages = []
     for first, second in combinations(parts, 2):
-        ids = parts[second].table.column(ID)
-        shared = sorted(ids.filter(pc.is_in(ids, parts[first].table.column(ID))).to_pylist())
+        shared = shared_texts(parts[first].table.column(ID), parts[second].table.column(ID))
         if shared:
             shown = ", ".join(map(repr, shared[:3])) + (", ..." if len(shared) > 3 else "")
             messages.append(
@@ -200,3 +201,19 @@ def _shared_ids(parts: dict[str, CheckedRows]) -> list[str]:
                 "data.id out"
             )
     return messages
+
+
+def shared_texts(first: pa.ChunkedArray, second: pa.ChunkedArray) -> list[str]:
+    """The texts that are in both, in order; found by hashes of the fewer, as a table of all of them would be large.
+
+    >>> shared_texts(pa.chunked_array([["b", "a"]]), pa.chunked_array([["c", "b", "a"]]))
+    ['a', 'b']
+    """
+    few, many = sorted((first, second), key=len)
+    known = np.sort(hashes_of(few))
+    alike = pa.array([], few.type)
+    for chunk in many.chunks if len(known) else ():
+        hashes = hashes_of(pa.chunked_array([chunk]))
+        places = np.minimum(np.searchsorted(known, hashes), len(known) - 1)
+        alike = pa.concat_arrays([alike, chunk.filter(pa.array(known[places] == hashes))])
+    return sorted(few.filter(pc.is_in(few, alike)).to_pylist()) if len(alike) else []

@@ -184,16 +184,16 @@ class FittedModality(ABC):
         del rows
         return []
 
-    def show_arranged(self, rows: Rows, encoded: RowSource, count: int) -> list[str]:
-        """What is in the `count` rows that batches are made of, in readable form.
+    def show_arranged(self, rows: Rows, encoded: RowSource, places: Sequence[int]) -> list[str]:
+        """What is in some of the rows that batches are made of, in readable form.
 
         Args:
             rows: of the data.
             encoded: what `arrange` made of them.
-            count: how many there are.
+            places: which of them.
         """
-        del encoded, count
-        return self.show(rows.select_columns(list(self.columns))[:])
+        del encoded
+        return self.show(rows.select(places).select_columns(list(self.columns))[:])
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:

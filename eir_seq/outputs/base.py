@@ -23,6 +23,7 @@ from eir_seq.files import read_json
 from eir_seq.machine import writing
 from eir_seq.outputs.scored import Scored
 from eir_seq.registry import imported
+from eir_seq.rows import Rows, Values
 
 SHOWN_IDS = 5
 CHUNK = 4096
@@ -49,6 +50,9 @@ class FittedOutput(ABC):
 
     FITTED_FIELDS: ClassVar[tuple[str, ...] | None] = None
     """Fields of the state that raw outputs depend on, such as the classes; None: all of them."""
+
+    BY_ROW: ClassVar[bool] = False
+    """Whether what `truth` and `decode` give of a row depends on it alone, so that tables are written in parts."""
 
     SAMPLE_ROWS: ClassVar[int] = 0
     """Rows of an evaluation of which the report shows `samples`, evenly spaced, and as many of the worst."""
@@ -362,17 +366,22 @@ def by_chunks(function: Callable[..., Tensor], *rows: Tensor) -> Tensor:
     return torch.cat([function(*(x[start : start + CHUNK] for x in rows)) for start in starts])
 
 
-def ids_of(rows: TargetRows) -> Sequence[str] | None:
+def values_of(rows: TargetRows, column: str) -> Sequence[Any]:
+    """The values of a column; of rows in a table without Python objects for all of them."""
+    return Values(rows.column(column)) if isinstance(rows, Rows) else rows[column]
+
+
+def ids_of(rows: TargetRows) -> Sequence[Any] | None:
     """The ids of rows, for `row_names`; None where they have none."""
     try:
-        return [str(value) for value in rows["id"]]
+        return values_of(rows, "id")
     except KeyError:
         return None
 
 
 def row_names(rows: Sequence[int], ids: Sequence[str] | None) -> str:
     """``row 'a', 'b' and 3 more``: the rows at these positions, by id where ids are given."""
-    shown = ", ".join(repr(ids[row]) if ids is not None else str(row) for row in rows[:SHOWN_IDS])
+    shown = ", ".join(repr(str(ids[row])) if ids is not None else str(row) for row in rows[:SHOWN_IDS])
     more = f" and {len(rows) - SHOWN_IDS} more" if len(rows) > SHOWN_IDS else ""
     return f"{'row' if len(rows) == 1 else 'rows'} {shown}{more}"
 

@@ -6,7 +6,7 @@ import csv
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,22 +95,41 @@ def _with_gaps(
     missing = {row.position: row for row in left_out}
     assert len(missing) == len(left_out), "two rows have one place"
     assert all(position < total for position in missing), (sorted(missing), total)
-    filled: list[tuple[str, Sequence[Any]]] = []
-    for name, values in table:
-        given = iter(values)
-        filled.append((name, ["" if position in missing else next(given) for position in range(total)]))
-    given = iter(table[0][1])
-    filled[0] = ("id", [missing[place].id if place in missing else next(given) for place in range(total)])
-    reasons = [missing[place].reason if place in missing else "" for place in range(total)]
-    return [*filled, (NOT_PREDICTED, reasons)]
+    ids = {place: row.id for place, row in missing.items()}
+    reasons = {place: row.reason for place, row in missing.items()}
+    (_, given), *columns = table
+    filled: list[tuple[str, Sequence[Any]]] = [("id", _Filled(given, ids, missing, total))]
+    filled += [(name, _Filled(values, {}, missing, total)) for name, values in columns]
+    return [*filled, (NOT_PREDICTED, _Filled((), reasons, range(total), total))]
+
+
+class _Filled(Sequence[Any]):
+    """Values with others at some places: `known` by place, or nothing at the `places` that have none."""
+
+    def __init__(self, values: Sequence[Any], known: Mapping[int, Any], places: Collection[int], total: int) -> None:
+        self._values, self._known, self._places, self._total = values, known, places, total
+
+    def __len__(self) -> int:
+        return self._total
+
+    def __getitem__(self, key: Any) -> Any:
+        return [*self][key]
+
+    def __iter__(self) -> Iterator[Any]:
+        given = iter(self._values)
+        for place in range(self._total):
+            yield self._known.get(place, "") if place in self._places else next(given)
 
 
 def _digits(values: Sequence[Any]) -> int:
     """Significant digits of a column of floats: nine, and as many more as all values share."""
-    numbers = [value for value in values if isinstance(value, float) and math.isfinite(value)]
-    if not numbers or min(numbers) == max(numbers):
+    least, most = math.inf, -math.inf
+    for value in values:
+        if isinstance(value, float) and math.isfinite(value):
+            least, most = min(least, value), max(most, value)
+    if least >= most:
         return 9
-    ratio = max(abs(min(numbers)), abs(max(numbers))) / (max(numbers) - min(numbers))
+    ratio = max(abs(least), abs(most)) / (most - least)
     return min(17, 9 + max(0, math.floor(math.log10(ratio)) - 2)) if math.isfinite(ratio) and ratio > 0 else 9
 
 

@@ -21,7 +21,7 @@ from eir_seq.tokenizers.backend import ROLES, Backend, Encoding, SpecialTokens
 from eir_seq.tokenizers.batch import as_ids, cleaned_up
 from eir_seq.tokenizers.chat import templates_as_json
 from eir_seq.tokenizers.framing import Framing
-from eir_seq.tokenizers.plain_subwords import PlainSubwords
+from eir_seq.tokenizers.plain_subwords import PlainBytes, PlainSubwords
 from eir_seq.tokenizers.plain_words import PlainVocabulary
 from eir_seq.tokenizers.vocabulary import Vocabulary
 
@@ -137,7 +137,7 @@ class TokenizerCore(Vocabulary):
         Raises:
             UserError: as `encode_batch`.
         """
-        plain: PlainVocabulary | PlainSubwords | None = getattr(self._backend, "plain", None)
+        plain: PlainVocabulary | PlainBytes | PlainSubwords | None = getattr(self._backend, "plain", None)
         if plain is None:
             return _joined([encoding.ids for encoding in self.encode_batch(texts.to_pylist())])
         ids, pieces = plain.encode(texts)

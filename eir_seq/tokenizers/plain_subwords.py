@@ -1,25 +1,31 @@
 """Subwords of ASCII texts: words are found byte by byte, and the library cuts each distinct one once.
 
 A text has few distinct words beside all of its words. So ids of words are kept, and texts are put together of them.
+Where each byte is a token, all texts are looked up at once.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import chain
 from typing import Self
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from tokenizers import Tokenizer as RustTokenizer
+from tokenizers.models import BPE
 
+from eir_seq.tokenizers.byte_level import byte_symbols
 from eir_seq.tokenizers.plain_words import (
     WHITESPACE,
     Bytes,
     Numbers,
     Pieces,
     PlainWords,
+    bytes_of,
     finds_tokens_first,
     parts_of,
     state_of,
@@ -33,7 +39,9 @@ _CONTRACTIONS = {"s": 1, "t": 1, "m": 1, "d": 1, "re": 2, "ve": 2, "ll": 2}
 """What the pattern of GPT-2 (Radford et al. 2019) has after an apostrophe, and how long it is."""
 
 
-Encode = Callable[[list[str]], list[list[int]]]
+Tokenize = Callable[[list[str]], list[list[int]]]
+"""The ids of words, as the model of the library reads them."""
+_SYMBOLS = str.maketrans(dict(enumerate(byte_symbols())))
 
 
 class GptWords(PlainWords):
@@ -58,6 +66,10 @@ class GptWords(PlainWords):
         kinds[[byte for byte in range(128) if chr(byte).isalpha()]] = _LETTER
         kinds[[*b"0123456789"]], kinds[[*WHITESPACE]] = _DIGIT, _SPACE
         return cls(kinds, lowercase="Lowercase" in names)
+
+    def as_read(self, words: list[str]) -> list[str]:
+        """Each byte as the character that stands for it."""
+        return [word.translate(_SYMBOLS) for word in words]
 
     def _found(self, given: Bytes, kinds: Bytes, firsts: Numbers) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         size = len(given)
@@ -86,11 +98,11 @@ class PlainSubwords:
 
     Args:
         words: how texts are cut into words.
-        encode: the ids of texts, by the library.
+        tokenize: the ids of words, by the library.
     """
 
-    def __init__(self, words: PlainWords, encode: Encode) -> None:
-        self._words, self._encode = words, encode
+    def __init__(self, words: PlainWords, tokenize: Tokenize) -> None:
+        self._words, self._tokenize = words, tokenize
         self._begin()
 
     def _begin(self) -> None:
@@ -99,11 +111,11 @@ class PlainSubwords:
         self._bounds = np.zeros(1, np.int64)
 
     @classmethod
-    def of(cls, rust: RustTokenizer, encode: Encode) -> Self | None:
+    def of(cls, rust: RustTokenizer, tokenize: Tokenize) -> Self | None:
         """That of a tokenizer whose words do not depend on each other or on chance; None for any other."""
         words = GptWords.of(rust) or PlainWords.of(rust)
         drawn = getattr(rust.model, "dropout", None)
-        return None if words is None or drawn or finds_tokens_first(rust) else cls(words, encode)
+        return None if words is None or drawn or finds_tokens_first(rust) else cls(words, tokenize)
 
     def encode(self, texts: pa.StringArray) -> tuple[NDArray[np.int32], Pieces]:
         """Ids of all tokens, ``(tokens,)``, and where those of each text lie."""
@@ -121,9 +133,37 @@ class PlainSubwords:
             self._begin()
         new = [word for word in words if word not in self._places]
         if new:
-            ids = self._encode(new)
+            ids = self._tokenize(self._words.as_read(new))
             self._places.update(zip(new, range(len(self._places), len(self._places) + len(new)), strict=True))
             ends = self._bounds[-1] + np.cumsum([len(row) for row in ids], dtype=np.int64)
-            self._ids = np.concatenate([self._ids, *(np.array(row, np.int32) for row in ids)])
+            self._ids = np.concatenate([self._ids, np.fromiter(chain.from_iterable(ids), np.int32)])
             self._bounds = np.concatenate([self._bounds, ends])
         return np.array([self._places[word] for word in words], np.int64)
+
+
+class PlainBytes:
+    """Ids of the bytes of any texts, where each byte is a token.
+
+    Args:
+        ids: of each byte, ``(256,)``.
+    """
+
+    def __init__(self, ids: NDArray[np.int32]) -> None:
+        self._ids = ids
+
+    @classmethod
+    def of(cls, rust: RustTokenizer) -> Self | None:
+        """That of a tokenizer that joins no bytes and changes none; None for any other."""
+        whole = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}
+        if rust.normalizer is not None or rust.pre_tokenizer is None or finds_tokens_first(rust):
+            return None
+        if not whole.items() <= state_of(rust.pre_tokenizer).items() or not isinstance(rust.model, BPE):
+            return None
+        model = json.loads(rust.to_str())["model"]
+        ids = [model["vocab"].get(symbol) for symbol in byte_symbols()]
+        return None if model["merges"] or model["dropout"] or None in ids else cls(np.array(ids, np.int32))
+
+    def encode(self, texts: pa.StringArray) -> tuple[NDArray[np.int32], Pieces]:
+        """Ids of all tokens, ``(tokens,)``, and where those of each text lie."""
+        given, offsets = bytes_of(texts)
+        return self._ids[given], Pieces(pa.array([], pa.string()), offsets, np.empty(0, np.int64))

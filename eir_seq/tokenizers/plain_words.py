@@ -78,10 +78,7 @@ class PlainWords:
 
     def cut(self, texts: pa.StringArray) -> Pieces:
         """The tokens of texts without nulls."""
-        _, offsets_buffer, data = texts.buffers()
-        offsets = np.frombuffer(offsets_buffer, np.int32)[texts.offset : texts.offset + len(texts) + 1].astype(np.int64)
-        given = np.frombuffer(data, np.uint8)[offsets[0] : offsets[-1]] if data is not None else np.empty(0, np.uint8)
-        offsets -= offsets[0]
+        given, offsets = bytes_of(texts)
         kinds = self._kinds[given]
         left = np.empty(0, np.int64)
         if (kinds == _OTHER).any():
@@ -96,6 +93,10 @@ class PlainWords:
         content = given[kept]
         starts = np.append(np.flatnonzero(begins[kept]), len(content)).astype(np.int32)
         return Pieces(_strings(starts, content), bounds, left)
+
+    def as_read(self, words: list[str]) -> list[str]:
+        """Words as the model of the library reads them."""
+        return [f"{self.prefix}{word}" for word in words] if self.prefix else words
 
     def _found(self, given: Bytes, kinds: Bytes, firsts: Numbers) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Which bytes belong to tokens, and where these begin; `firsts`: where the texts do."""
@@ -159,6 +160,16 @@ class PlainVocabulary:
         codes = pieces.tokens.dictionary_encode()
         known = [self._vocabulary.get(token, self._unknown) for token in codes.dictionary.to_pylist()]
         return np.array(known, np.int32)[codes.indices.to_numpy()], pieces
+
+
+def bytes_of(texts: pa.StringArray) -> tuple[Bytes, Numbers]:
+    """The UTF-8 bytes of texts without nulls, one after the other, and the bounds of each, ``(texts + 1,)``."""
+    _, bounds, data = texts.buffers()
+    if bounds is None:
+        return np.empty(0, np.uint8), np.zeros(1, np.int64)
+    offsets = np.frombuffer(bounds, np.int32)[texts.offset : texts.offset + len(texts) + 1].astype(np.int64)
+    given = np.frombuffer(data, np.uint8)[offsets[0] : offsets[-1]] if data is not None else np.empty(0, np.uint8)
+    return given, offsets - offsets[0]
 
 
 def finds_tokens_first(rust: RustTokenizer) -> bool:

@@ -18,7 +18,7 @@ from tokenizers.models import Unigram
 from eir_seq.errors import Fault, UserError
 from eir_seq.tokenizers.backend import Offsets
 from eir_seq.tokenizers.byte_level import option_of, text_of_tokens
-from eir_seq.tokenizers.plain_subwords import PlainSubwords
+from eir_seq.tokenizers.plain_subwords import PlainBytes, PlainSubwords
 from eir_seq.tokenizers.plain_words import PlainVocabulary
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -90,13 +90,16 @@ class RustBackend:
             return [(e.ids, None) for e in self._rust.encode_batch_fast(texts, add_special_tokens=False)]
 
     @cached_property
-    def plain(self) -> PlainVocabulary | PlainSubwords | None:
+    def plain(self) -> PlainVocabulary | PlainBytes | PlainSubwords | None:
         """What encodes ASCII texts faster, with the same ids; None where this vocabulary takes more than that."""
 
-        def encode(texts: list[str]) -> list[list[int]]:
-            return [ids for ids, _ in self.encode(texts, offsets=False)]
+        def tokenize(words: list[str]) -> list[list[int]]:
+            model = self._rust.model
+            with library_errors(self._place, "this tokenizer cannot encode a text"):
+                return [[token.id for token in model.tokenize(word)] for word in words]
 
-        return PlainVocabulary.of(self._rust) or PlainSubwords.of(self._rust, encode)
+        rust = self._rust
+        return PlainVocabulary.of(rust) or PlainBytes.of(rust) or PlainSubwords.of(rust, tokenize)
 
     def decode(self, ids: list[int], *, skip_specials: bool) -> str:
         """Text of the ids."""

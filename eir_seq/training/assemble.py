@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
-import numpy as np
 import pyarrow as pa
 import torch
+from numpy.typing import NDArray
 
 from eir_seq.config.schema import ExperimentConfig
+from eir_seq.data.dataset import EncodedSplit
 from eir_seq.data.loaded import Splits
 from eir_seq.data.missing import Missing, rows_where
 from eir_seq.data.module import DataModule
@@ -31,6 +32,39 @@ from eir_seq.training.console import Console
 from eir_seq.training.network import Network
 from eir_seq.training.ranks import ALONE, Ranks
 from eir_seq.training.warm_start import WarmStart
+
+ROWS_SHOWN = 1024
+"""Rows whose readable form is made at once."""
+
+
+class Shown(Sequence[str]):
+    """What is in an input of a split, row by row, in readable form; it is made when it is asked for."""
+
+    def __init__(self, fitted: FittedModality, rows: Rows, encoded: EncodedSplit, name: str) -> None:
+        self._fitted, self._rows, self._source, self._count = fitted, rows, encoded.inputs[name], len(encoded)
+        self._present = encoded.present.get(name)
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, key: int) -> str: ...
+    @overload
+    def __getitem__(self, key: slice) -> list[str]: ...
+    def __getitem__(self, key: int | slice) -> str | list[str]:
+        places = range(self._count)[key]
+        return self._of([places])[0] if isinstance(places, int) else self._of(list(places))
+
+    def __iter__(self) -> Iterator[str]:
+        for start in range(0, self._count, ROWS_SHOWN):
+            yield from self[start : start + ROWS_SHOWN]
+
+    def _of(self, places: list[int]) -> list[str]:
+        if self._present is None:
+            return self._fitted.show_arranged(self._rows, self._source, places)
+        there = [place for place in places if self._present[place]]
+        shown = iter(self._fitted.show(self._rows.select(there).select_columns(list(self._fitted.columns))[:]))
+        return [next(shown) if self._present[place] else "" for place in places]
 
 
 @dataclass(frozen=True)
@@ -56,23 +90,17 @@ class Parts:
         """Targets by split and output, (rows that have one, ...)."""
         return {split: encoded.known_targets() for split, encoded in self.data.encoded.items()}
 
-    def tokens(self, name: str) -> dict[str, Sequence[int]]:
+    def tokens(self, name: str) -> dict[str, NDArray[Any]]:
         """Tokens of each row (of a language model: of each document) of an input before truncation, by split.
 
         Empty for an input without tokens.
         """
-        found = {split: rows.numbers(name, TOKENS).tolist() for split, rows in self.data.encoded.items()}
-        return {split: tokens for split, tokens in found.items() if tokens}
+        found = {split: rows.numbers(name, TOKENS) for split, rows in self.data.encoded.items()}
+        return {split: tokens for split, tokens in found.items() if len(tokens)}
 
-    def shown(self, split: str, name: str) -> list[str]:
+    def shown(self, split: str, name: str) -> Shown:
         """What is in an input, row by row, in readable form."""
-        rows, encoded = dict(self.splits.items())[split], self.data.encoded[split]
-        mask = encoded.present.get(name)
-        if mask is None:
-            return self.inputs[name].show_arranged(rows, encoded.inputs[name], len(encoded))
-        columns = list(self.inputs[name].columns)
-        shown = iter(self.inputs[name].show(rows.select(np.flatnonzero(mask).tolist()).select_columns(columns)[:]))
-        return [next(shown) if there else "" for there in mask.tolist()]
+        return Shown(self.inputs[name], dict(self.splits.items())[split], self.data.encoded[split], name)
 
     def thumbnails(self, split: str, shown: Mapping[str, Sequence[str]], wanted: Collection[str]) -> dict[str, bytes]:
         """Small PNG files of what is in the inputs of a split, by its readable form.
@@ -88,6 +116,8 @@ class Parts:
         found: dict[str, bytes] = {}
         ambiguous = set()
         for name, fitted in self.inputs.items():
+            if type(fitted).thumbnails is FittedModality.thumbnails:  # there is nothing to see
+                continue
             forms = shown[name] if len(shown[name]) == rows.num_rows else ()  # else they are blocks of texts
             for place, form in enumerate(forms):
                 if not form or form not in wanted:  # a row without this input has no form

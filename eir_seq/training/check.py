@@ -142,7 +142,7 @@ def check(config: ExperimentConfig) -> CheckResult:
     trial = _Trial(config, parts, device)
     train = parts.data.encoded["train"]
     planned = parts.data.trial_keys()
-    costs = batch_costs(train.lengths, [np.array(key.rows) for key in planned])
+    costs = batch_costs(train.lengths, planned.batches)
     order = np.argsort(costs, kind="stable")
     folds = config.data.folds if config.data.folds is not None and config.data.fold is None else 1
     loss = trial.step(train[type(planned[0])(planned[0].rows[:2], 0)]).loss
@@ -154,8 +154,8 @@ def check(config: ExperimentConfig) -> CheckResult:
     step_seconds = seconds * config.trainer.accumulate
     evaluation = 0.0
     if "validation" in parts.data.encoded:
-        rows = [np.array(key.rows) for key in parts.data.evaluation_keys("validation")]
-        found = batch_costs(parts.data.encoded["validation"].lengths, rows)
+        batches = parts.data.evaluation_keys("validation").batches
+        found = batch_costs(parts.data.encoded["validation"].lengths, batches)
         evaluation = float(np.interp(found, costs[chosen], [step.forward_seconds for step in tried]).sum())
     return CheckResult(
         rows=parts.splits.counts,

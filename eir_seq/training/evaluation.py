@@ -16,6 +16,7 @@ from eir_seq.errors import RunFailed
 from eir_seq.outputs.base import FittedOutput
 from eir_seq.outputs.generation.writing import RowWriter
 from eir_seq.outputs.measure import KeptRows, measure
+from eir_seq.rows import Packed, Picked
 from eir_seq.training.network import Network
 from eir_seq.training.ranks import ALONE, Ranks
 
@@ -23,18 +24,20 @@ if TYPE_CHECKING:
     from eir_seq.rows import Rows as SplitRows
 
 Batch = dict[str, Any]
+ROWS_AT_ONCE = 8192
+"""Rows whose ids, or whose predictions, are Python objects at once."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """What an evaluation found, its rows in the order of the split."""
 
-    ids: list[str]
+    ids: Sequence[str]
     raw: dict[str, Tensor]
     """Raw outputs by output name, (rows, width), on the CPU."""
     targets: dict[str, Tensor]
     """Targets by output name, (labelled rows,), on the CPU; only of outputs whose rows have labels."""
-    rows: list[int]
+    rows: Sequence[int]
     """Their positions in the split."""
     values: dict[tuple[str, str], float]
     """(output, metric) to value, of outputs with targets; ``("", "loss")`` is the weighted sum of all losses, and
@@ -46,17 +49,35 @@ class Evaluation:
     unread: dict[str, list[int]] = field(default_factory=dict)
     """By output name the rows that lack the input whose tokens it reads: they have no prediction."""
 
-    def columns(self, outputs: Mapping[str, FittedOutput], rows: SplitRows) -> dict[str, dict[str, list[Any]]]:
+    def columns(self, outputs: Mapping[str, FittedOutput], rows: SplitRows) -> dict[str, dict[str, Sequence[Any]]]:
         """The columns of the table of predictions by output: the true values, where `rows` have them, then its own.
 
         Cells are empty where a row has no true value, or no prediction.
         """
-        return {name: self._truth(output, rows) | self._predicted(output, rows) for name, output in outputs.items()}
+        return {name: self._columns(output, rows) for name, output in outputs.items()}
 
-    def of_labelled(self, name: str) -> tuple[Tensor, list[int]]:
+    def _columns(self, output: FittedOutput, rows: SplitRows) -> dict[str, Sequence[Any]]:
+        """The columns of an output; packed, and where it can be done made of a part of the rows at a time."""
+        name, found = output.name, dict[str, Packed]()
+        apart = output.BY_ROW and not any(name in other for other in (self.written, self.labelled, self.unread))
+        size = ROWS_AT_ONCE if apart else max(1, len(self.ids))
+        for start in range(0, max(1, len(self.ids)), size):
+            part = self if start == 0 and size >= len(self.ids) else self._part(name, start, start + size)
+            for column, values in (part._truth(output, rows) | part._predicted(output, rows)).items():
+                found.setdefault(column, Packed()).extend(values)
+        return dict(found)
+
+    def _part(self, name: str, start: int, stop: int) -> Evaluation:
+        """An output's raw outputs and targets of some of the rows."""
+        chosen = slice(start, stop)
+        targets = {name: self.targets[name][chosen]} if name in self.targets else {}
+        ids: Sequence[str] = Picked(self.ids, range(len(self.ids))[chosen])
+        return Evaluation(ids, {name: self.raw[name][chosen]}, targets, self.rows[chosen], {})
+
+    def of_labelled(self, name: str) -> tuple[Tensor, Sequence[int]]:
         """The raw outputs of the rows that have a label, (labelled rows, width), and these rows."""
         places = self.labelled.get(name)
-        return (self.raw[name], [*range(len(self.ids))]) if places is None else (self.raw[name][places], places)
+        return (self.raw[name], range(len(self.ids))) if places is None else (self.raw[name][places], places)
 
     def _truth(self, output: FittedOutput, rows: SplitRows) -> dict[str, list[Any]]:
         if output.name not in self.targets:
@@ -194,7 +215,7 @@ class Gathered:
         self._labelled: dict[str, list[Tensor]] = {}
         self._unread: dict[str, list[int]] = {}
         self._rows: list[Tensor] = []
-        self._ids: list[str] = []
+        self._ids, self._last_ids = Packed(), list[str]()
 
     def add(self, batch: Batch, raw: Mapping[str, Tensor], token_inputs: Mapping[str, str]) -> None:
         """Keep the raw outputs (batch, ...) of a batch, and its targets.
@@ -218,7 +239,13 @@ class Gathered:
                 self._labelled.setdefault(name, []).append(of)
             self._targets.setdefault(name, KeptRows()).add(target, of)
         self._rows.append(here)
-        self._ids += batch["id"]
+        self._keep_ids(batch["id"])
+
+    def _keep_ids(self, ids: Sequence[str]) -> None:
+        self._last_ids += ids
+        if len(self._last_ids) >= ROWS_AT_ONCE:
+            self._ids.extend(self._last_ids)
+            self._last_ids = []
 
     def take(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """What is kept, as tensors and a JSON value for `give`; it is forgotten."""
@@ -238,8 +265,9 @@ class Gathered:
             written, state = writer.take()
             tensors |= {f"written/{writer.name}/{key}": x for key, x in written.items()}
             states.append(state)
-        about = {"ids": self._ids, "unread": self._unread, "sizes": sizes, "written": states}
-        self._targets, self._labelled, self._unread, self._rows, self._ids = {}, {}, {}, [], []
+        about = {"ids": [*self._ids, *self._last_ids], "unread": self._unread, "sizes": sizes, "written": states}
+        self._targets, self._labelled, self._unread, self._rows = {}, {}, {}, []
+        self._ids, self._last_ids = Packed(), []
         return tensors, about
 
     def give(self, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
@@ -259,7 +287,7 @@ class Gathered:
             writer.give({key.removeprefix(start): x for key, x in tensors.items() if key.startswith(start)}, state)
         if len(tensors["rows"]):
             self._rows.append(tensors["rows"])
-        self._ids += about["ids"]
+        self._keep_ids(about["ids"])
 
     def measured(self, *, metrics: bool = True) -> Evaluation:
         """The evaluation of all rows so far, which are forgotten; without `metrics` it has no values.
@@ -292,9 +320,11 @@ class Gathered:
                 raise RunFailed("the loss of the evaluation is not finite")
         if self._averages and (average := average_of(outputs, values)) is not None:
             values["", AVERAGE] = average
+        self._ids.extend(self._last_ids)
+        self._last_ids = []
         return Evaluation(
-            ids=[self._ids[index] for index in order.tolist()],
-            rows=rows[order].tolist(),
+            ids=self._ids.in_order(order.numpy()),
+            rows=_positions(rows[order]),
             raw=raws,
             targets=targets,
             values=values,
@@ -320,6 +350,11 @@ def average_of(outputs: Mapping[str, FittedOutput], values: Mapping[tuple[str, s
             parts.append(value if output.config.metrics()[metric].better == "max" else 1 - value)
         means.append(math.fsum(parts) / len(parts))
     return math.fsum(means) / len(means)
+
+
+def _positions(rows: Tensor) -> Sequence[int]:
+    """Increasing numbers; without Python objects if they are all from 0 on."""
+    return range(len(rows)) if not len(rows) or int(rows[-1]) == len(rows) - 1 else rows.tolist()
 
 
 def _ordered(rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,7 @@ import time
 from base64 import b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from operator import eq
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from eir_seq.outputs.generation.source import BETWEEN
 from eir_seq.outputs.generation.writing import check_writing
 from eir_seq.outputs.predictions import write_predictions
 from eir_seq.remote import is_url
+from eir_seq.rows import Picked
 from eir_seq.training.assemble import Parts, assemble, resolved
 from eir_seq.training.attributions import (
     Evaluated,
@@ -448,8 +450,9 @@ class _Run:
         folder.mkdir(exist_ok=True)
         for split, found in evaluations.items():
             rows = dict(parts.splits.items())[split]
-            ids, limit = list(parts.data.encoded[split].ids), self.config.trainer.limit_of(split)
-            assert found.ids == [ids[row] for row in found.rows], f"the evaluation of {split} mixed up rows"
+            ids, limit = parts.data.encoded[split].ids, self.config.trainer.limit_of(split)
+            own = ids if len(ids) == len(found.ids) else Picked(ids, found.rows)
+            assert all(map(eq, found.ids, own)), f"the evaluation of {split} mixed up rows"
             assert limit or len(ids) == len(found.ids), f"the evaluation of {split} did not see every row once"
             shown = {name: parts.shown(split, name) for name in parts.inputs}
             for name, output in parts.outputs.items():
@@ -457,16 +460,14 @@ class _Run:
                     continue
                 raw, places = found.of_labelled(name)
                 if name in found.labelled:
-                    self.report.labelled.setdefault(split, {})[name] = places
+                    self.report.labelled.setdefault(split, {})[name] = list(places)
                 self.report.add_worst(
                     split,
                     output,
                     raw,
                     found.targets[name],
-                    [found.ids[place] for place in places],
-                    inputs={
-                        input_: [values[found.rows[place]] for place in places] for input_, values in shown.items()
-                    },
+                    Picked(found.ids, places),
+                    inputs={input_: Picked(Picked(values, found.rows), places) for input_, values in shown.items()},
                 )
             write_sample_arrays(self.path, split, parts.outputs, found)
             wanted = self.report.shown_inputs(split) | {

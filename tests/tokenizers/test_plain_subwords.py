@@ -12,7 +12,7 @@ from tokenizers import Tokenizer as RustTokenizer
 from tokenizers import models, pre_tokenizers
 
 from eir_seq.tokenizers import plain_subwords, train_tokenizer
-from eir_seq.tokenizers.plain_subwords import GptWords, PlainSubwords
+from eir_seq.tokenizers.plain_subwords import GptWords, PlainBytes, PlainSubwords
 from eir_seq.tokenizers.plain_words import PlainWords
 from tests.tokenizers.test_plain_words import TEXTS as PLAIN
 from tests.tokenizers.test_plain_words import rows, rust
@@ -25,12 +25,16 @@ COLUMN = pa.array(TEXTS, pa.string())
 KINDS = ["bpe", "wordpiece", "unigram"]
 
 
+def tokenized_by(library: Any) -> Any:
+    return lambda words: [[token.id for token in library.model.tokenize(word)] for word in words]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("options", [{}, {"lowercase": True}, {"normalization": "nfkc"}])
 def test_ids_are_those_of_the_library(kind: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer = train_tokenizer(kind, PLAIN, vocab_size=400, **options)
     expected = [encoding.ids for encoding in tokenizer.encode_batch(TEXTS)]
-    plain = PlainSubwords.of(rust(tokenizer), lambda texts: [e.ids for e in tokenizer.encode_batch(texts)])
+    plain = PlainSubwords.of(rust(tokenizer), tokenized_by(rust(tokenizer)))
     assert plain is not None
     assert 0 < len(plain.encode(COLUMN)[1].left) < len(TEXTS)
     assert rows(tokenizer, COLUMN) == expected
@@ -61,7 +65,7 @@ def test_what_is_left_to_the_library() -> None:
         library = RustTokenizer(model)
         library.pre_tokenizer = pre_tokenizer
         library.encode_special_tokens = options.get("special", True)
-        return PlainSubwords.of(library, lambda texts: [library.encode(text).ids for text in texts])
+        return PlainSubwords.of(library, tokenized_by(library))
 
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
     assert of(models.BPE(), byte_level) is not None
@@ -73,3 +77,15 @@ def test_what_is_left_to_the_library() -> None:
     assert (
         of(models.WordPiece(unk_token="[UNK]"), pre_tokenizers.BertPreTokenizer()) is None
     )  # its normalizer is absent
+
+
+def test_bytes_of_any_text_are_looked_up() -> None:
+    tokenizer = train_tokenizer("byte", [])
+    texts = [*TEXTS[:200], "", "\u00e9\u4e2d\U0001f600\0", "[SEP]"]
+    assert PlainBytes.of(rust(tokenizer)) is not None
+    assert rows(tokenizer, pa.array(texts)[1:]) == [encoding.ids for encoding in tokenizer.encode_batch(texts[1:])]
+    assert rows(tokenizer, pa.array([], pa.string())) == []
+    assert PlainBytes.of(rust(train_tokenizer("bpe", PLAIN, vocab_size=400))) is None
+    tokenizer.add_tokens(["<x>"])
+    assert PlainBytes.of(rust(tokenizer)) is None
+    assert rows(tokenizer, pa.array(["a<x>b"])) == [tokenizer.encode_batch(["a<x>b"])[0].ids]

@@ -16,9 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from eir_seq.config.columns import Columns
 from eir_seq.config.schema import DataConfig
@@ -56,7 +54,7 @@ class RawTable:
 
     source: str
     table: pa.Table
-    lines: NDArray[np.int64] | None = None
+    lines: Sequence[int] | None = None
     files: Sequence[str] | None = None
     broken: tuple[BadRow, ...] = ()
     record: Mapping[str, Any] = field(default_factory=dict)

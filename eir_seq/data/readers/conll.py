@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-import numpy as np
 import pyarrow as pa
 
 from eir_seq.data.readers.base import (
@@ -69,7 +68,7 @@ def read_conll(path: str, wanted: Wanted, place: str) -> RawTable:
             [json.dumps([word[index] for word in s], ensure_ascii=False) for s in kept], pa.string()
         )
     table = pa.table(columns)
-    return RawTable(path, table, np.asarray(starts, np.int64), record=file_record(path, table))
+    return RawTable(path, table, starts, record=file_record(path, table))
 
 
 CONLL = Reader(lambda path, wanted, place, _data: read_conll(path, wanted, place), gzip=True)

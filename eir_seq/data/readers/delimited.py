@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import csv
 import re
-from array import array
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from eir_seq.config.schema import DataConfig
+from eir_seq.data.increasing import Increasing
 from eir_seq.data.readers.base import (
     FaultLog,
     RawTable,
@@ -43,7 +42,7 @@ def read_delimited(path: str, wanted: Wanted, place: str, *, delimiter: str, quo
     never closed, or of bytes in a wanted column that are not UTF-8.
     """
     csv.field_size_limit(2**31 - 1)
-    faults, spool, lines = FaultLog(), Spool(wanted.folder), array("q")
+    faults, spool, lines = FaultLog(), Spool(wanted.folder), Increasing()
     merged: list[tuple[int, int]] = []
     spanning = 0
     with open_text(path, place, errors="surrogateescape") as file:
@@ -94,7 +93,7 @@ def read_delimited(path: str, wanted: Wanted, place: str, *, delimiter: str, quo
     table = spool.table()
     # Where most records of several lines hold no rows, whoever wrote the table quotes what must be quoted.
     warnings = (_warning(path, merged),) if 2 * len(merged) >= max(spanning, 1) else ()
-    return RawTable(path, table, np.asarray(lines, np.int64), record=file_record(path, table), warnings=warnings)
+    return RawTable(path, table, lines, record=file_record(path, table), warnings=warnings)
 
 
 def _read_plain(
@@ -127,8 +126,7 @@ def _read_plain(
         return None
     if not table.num_rows:
         return None
-    lines = np.arange(2, table.num_rows + 2, dtype=np.int64)
-    return RawTable(path, table, lines, record=file_record(path, table))
+    return RawTable(path, table, range(2, table.num_rows + 2), record=file_record(path, table))
 
 
 def _is_plain(path: str, quote: str | None) -> bool:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import math
 import re
-from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import IO, Any
 
-import numpy as np
 import pyarrow as pa
 
 from eir_seq.config.schema import DataConfig
+from eir_seq.data.increasing import Increasing
 from eir_seq.data.readers.base import BadRow, FaultLog, RawTable, Reader, Wanted, file_record, open_text
 from eir_seq.errors import Fault, UserError
 from eir_seq.spool import ROWS_PER_BATCH, Spool
@@ -54,7 +53,7 @@ def read_json(path: str, wanted: Wanted, place: str, *, skip_broken: bool) -> Ra
     if not columns.lines:
         raise UserError(Fault(place, f"{path} holds no readable rows"))
     table = columns.table(wanted.resolve(list(columns.seen), path))
-    lines = np.asarray(columns.lines, np.int64) if unit == "line" else None
+    lines = columns.lines if unit == "line" else None
     return RawTable(path, table, lines, broken=tuple(columns.broken), record=file_record(path, table))
 
 
@@ -245,7 +244,7 @@ class _Columns:
     """
 
     def __init__(self, wanted: Wanted) -> None:
-        self.lines = array("q")
+        self.lines = Increasing()
         self.broken: list[BadRow] = []
         self.seen: dict[str, None] = {}
         self._spool = Spool(wanted.folder)

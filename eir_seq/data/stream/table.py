@@ -126,7 +126,7 @@ class StreamedTable:
             first=chunk.first,
         )
         numbers = (source << SOURCE_BITS) + chunk.first + np.arange(chunk.raw.table.num_rows, dtype=np.int64)
-        return checked, numbers[checked.kept]
+        return checked, numbers[np.asarray(checked.kept, np.int64)]
 
     def hashes(self, table: pa.Table) -> NDArray[np.int64]:
         """By what rows are held out, (rows,): the hash of the id, or of the group."""

@@ -284,11 +284,11 @@ class FittedConversations(FittedSequence):
         """What is answered, in readable form."""
         return [shown(messages) for messages in prompts_of(self.spoken, rows)]
 
-    def show_arranged(self, rows: Rows, encoded: RowSource, count: int) -> list[str]:
+    def show_arranged(self, rows: Rows, encoded: RowSource, places: Sequence[int]) -> list[str]:
         """The texts of packed rows."""
         if not isinstance(encoded, PackedRows):
-            return super().show_arranged(rows, encoded, count)
-        texts = [np.concatenate(encoded.rows.sequences(IDS, encoded.texts[row])) for row in range(count)]
+            return super().show_arranged(rows, encoded, places)
+        texts = [np.concatenate(encoded.rows.sequences(IDS, encoded.texts[row])) for row in places]
         return [self.tokenizer.decode(ids) for ids in texts]
 
     def describe(self) -> dict[str, Any]:

@@ -117,10 +117,10 @@ class FittedDocuments(FittedSequence):
         blocks = self.blocks(encoded)
         return blocks, blocks.names(ids)
 
-    def show_arranged(self, rows: Rows, encoded: RowSource, count: int) -> list[str]:
+    def show_arranged(self, rows: Rows, encoded: RowSource, places: Sequence[int]) -> list[str]:
         """The texts of the blocks."""
         del rows
-        blocks = encoded.sequences(IDS, range(count))
+        blocks = encoded.sequences(IDS, places)
         return [self.tokenizer.decode(ids, skip_special_tokens=True) for ids in blocks]
 
     def blocks(self, documents: RowSource) -> TokenBlocks:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 DECISION_METRICS = ("accuracy", "balanced_accuracy", "f1", "mcc")
 """Metrics of decisions by which thresholds can be chosen; `f1` of classes also as ``f1(CLASS)``."""
@@ -15,6 +18,15 @@ def class_name(value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value)
+
+
+def class_codes(values: Sequence[Any], index: Mapping[str, int]) -> NDArray[np.int64]:
+    """The number of the class of each cell, (cells,); -1 for one that is not in `index`.
+
+    >>> class_codes(["a", 1.0, "b"], {"a": 0, "1": 1}).tolist()
+    [0, 1, -1]
+    """
+    return np.fromiter((index.get(class_name(value), -1) for value in values), np.int64, len(values))
 
 
 def sorted_classes(names: Any) -> list[str]:

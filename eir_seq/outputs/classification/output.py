@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
+import numpy as np
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
@@ -15,8 +16,8 @@ from torch.nn import functional
 from eir_seq.config.strict import Strict
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.models.layers.dropout import Dropout
-from eir_seq.outputs.base import FittedOutput, Output, TargetRows, by_chunks, row_names
-from eir_seq.outputs.classes.names import class_name, listed, number_of, sorted_classes, threshold_metric
+from eir_seq.outputs.base import FittedOutput, Output, TargetRows, by_chunks, row_names, values_of
+from eir_seq.outputs.classes.names import class_codes, class_name, listed, number_of, sorted_classes, threshold_metric
 from eir_seq.outputs.classes.thresholds import best_shifts
 from eir_seq.outputs.classification.config import ClassificationOutputConfig
 from eir_seq.outputs.classification.metrics import METRICS
@@ -62,6 +63,7 @@ class FittedClassification(FittedOutput):
     """
 
     FITTED_FIELDS = ("classes",)
+    BY_ROW = True
 
     config: ClassificationOutputConfig
 
@@ -97,17 +99,17 @@ class FittedClassification(FittedOutput):
         Raises:
             UserError: classes that the training rows do not have.
         """
-        names = self._names(rows)
+        values = values_of(rows, self.config.column)
+        codes = class_codes(values, self._index)
         unknown: dict[str, list[int]] = {}
-        for row, name in enumerate(names):
-            if name not in self._index:
-                unknown.setdefault(name, []).append(row)
+        for row in np.flatnonzero(codes < 0).tolist():
+            unknown.setdefault(class_name(values[row]), []).append(row)
         if unknown:
             place = f"outputs.{self.name}.column"
             raise UserError(
                 *(Fault(place, self._unknown(name, row_names(found, ids))) for name, found in unknown.items())
             )
-        return torch.tensor([self._index[name] for name in names], dtype=torch.long)
+        return torch.from_numpy(codes)
 
     def _names(self, rows: TargetRows) -> list[str]:
         return [class_name(value) for value in rows[self.config.column]]
@@ -335,8 +337,8 @@ class Classification(Output):
             UserError: fewer than two classes, one class per row, or class weights that do not name
                 exactly the classes.
         """
-        labels = [class_name(value) for value in train_rows[self.config.column]]
-        found = Counter(labels)
+        labels = values_of(train_rows, self.config.column)
+        found = Counter(map(class_name, labels))
         place, column = f"outputs.{self.name}.column", self.config.column
         if len(found) < 2:
             only = f" ({next(iter(found))!r})" if found else ""

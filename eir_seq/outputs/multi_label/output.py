@@ -61,6 +61,7 @@ class FittedMultiLabel(FittedOutput):
     """
 
     FITTED_FIELDS = ("labels",)
+    BY_ROW = True
     config: MultiLabelOutputConfig
 
     def __init__(self, state: MultiLabelState) -> None:

@@ -18,8 +18,8 @@ from torch.nn import functional
 from eir_seq.config.strict import Strict
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.models.layers.dropout import Dropout
-from eir_seq.outputs.base import FittedOutput, Output, TargetRows, by_chunks, ids_of, row_names
-from eir_seq.outputs.classes.names import class_name, listed, number_of, sorted_classes
+from eir_seq.outputs.base import FittedOutput, Output, TargetRows, by_chunks, ids_of, row_names, values_of
+from eir_seq.outputs.classes.names import class_codes, class_name, listed, number_of, sorted_classes
 from eir_seq.outputs.ordinal.config import OrdinalOutputConfig
 from eir_seq.outputs.scored import Scored
 
@@ -72,6 +72,7 @@ class FittedOrdinal(FittedOutput):
     """An ordinal output that knows its levels. Targets are their indices, (rows,)."""
 
     FITTED_FIELDS = ("levels",)
+    BY_ROW = True
     config: OrdinalOutputConfig
 
     def __init__(self, state: OrdinalState) -> None:
@@ -101,9 +102,11 @@ class FittedOrdinal(FittedOutput):
 
     def targets(self, rows: TargetRows, ids: Sequence[str] | None = None) -> Tensor:
         """Indices of levels, LongTensor (rows,); raises `UserError` for values that are no level."""
-        names = [class_name(value) for value in rows[self.config.column]]
-        _check_levels(names, self.levels, self.config.column, f"outputs.{self.name}.column", ids)
-        return torch.tensor([self._index[name] for name in names], dtype=torch.long)
+        codes = class_codes(values_of(rows, self.config.column), self._index)
+        if (codes < 0).any():
+            names = [class_name(value) for value in rows[self.config.column]]
+            _check_levels(names, self.levels, self.config.column, f"outputs.{self.name}.column", ids)
+        return torch.from_numpy(codes)
 
     def build_head(self, in_features: int) -> nn.Module:
         """Dropout and a `CumulativeLink` whose cut points begin at the shares of the training rows."""

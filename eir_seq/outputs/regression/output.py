@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import sys
 import warnings
+from array import array
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
+import numpy as np
 import torch
 from pydantic import BeforeValidator, Field, model_validator
 from torch import Tensor, nn
@@ -15,7 +17,7 @@ from torch import Tensor, nn
 from eir_seq.config.strict import Strict
 from eir_seq.errors import Fault, UserError
 from eir_seq.models.layers.dropout import Dropout
-from eir_seq.outputs.base import FittedOutput, Output, TargetRows, ids_of, row_names
+from eir_seq.outputs.base import FittedOutput, Output, TargetRows, ids_of, row_names, values_of
 from eir_seq.outputs.regression.config import RegressionOutputConfig
 from eir_seq.outputs.regression.forms import Gaussian, form_of
 from eir_seq.outputs.scored import Scored
@@ -61,6 +63,7 @@ class FittedRegression(FittedOutput):
     """
 
     FITTED_FIELDS = ("mean", "deviation")
+    BY_ROW = True
     config: RegressionOutputConfig
 
     def __init__(self, state: RegressionState) -> None:
@@ -106,7 +109,7 @@ class FittedRegression(FittedOutput):
     def _scaled(self, index: int, rows: TargetRows, ids: Sequence[str] | None) -> Tensor:
         column = self.columns[index]
         numbers = self._numbers(rows, column, ids)
-        exact = torch.tensor(numbers, dtype=torch.float64)
+        exact = torch.from_numpy(np.array(numbers, np.float64))
         scaled = (exact - self._offsets[index]) / self._scales[index]
         far = (scaled.abs() > MAX_SCALED).nonzero().flatten().tolist()
         if far:
@@ -267,9 +270,9 @@ class FittedRegression(FittedOutput):
     def _label(self, suffix: str, column: str) -> str:
         return f"{self.name}{suffix}({column})" if self._several else f"{self.name}{suffix}"
 
-    def _numbers(self, rows: TargetRows, column: str, ids: Sequence[str] | None) -> list[float]:
+    def _numbers(self, rows: TargetRows, column: str, ids: Sequence[str] | None) -> array[float]:
         place = f"outputs.{self.name}.{self.config.key}"
-        return _numbers(rows[column], place, column, ids, self.config)
+        return _numbers(values_of(rows, column), place, column, ids, self.config)
 
     def _restored(self, scaled: Tensor, index: int) -> Tensor:
         return scaled.double() * self._scales[index] + self._offsets[index]
@@ -349,7 +352,7 @@ class Regression(Output):
         faults: list[Fault] = []
         rows = 0
         for column in self.config.targets:
-            values = list(train_rows[column])
+            values = values_of(train_rows, column)
             rows = len(values)
             try:
                 scales.append(self._scale(values, column, ids_of(train_rows)))
@@ -366,7 +369,7 @@ class Regression(Output):
         """Mean and standard deviation of one column."""
         place, standardized = f"outputs.{self.name}.{self.config.key}", self.config.standardized
         numbers = _numbers(given, place, column, ids, self.config)
-        values = [value for value in numbers if not math.isnan(value)]
+        values = array("d", (value for value in numbers if not math.isnan(value)))
         if not values:
             raise UserError(Fault(place, f"column {column!r} has no training rows"))
         if min(values) == max(values):
@@ -390,9 +393,9 @@ class Regression(Output):
 
 def _numbers(
     values: Sequence[Any], place: str, column: str, ids: Sequence[str] | None, config: RegressionOutputConfig
-) -> list[float]:
+) -> array[float]:
     """The numbers that cells hold; NaN for one without a value, of several columns."""
-    numbers, faulty = [], []
+    numbers, faulty = array("d"), []
     for row, value in enumerate(values):
         if value is None and config.names is not None:
             numbers.append(math.nan)
