@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Sampler, SequentialSampler
 
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.data.batching import Rows, TrainingOrder, batch_costs, batches_within, part_of
-from eir_seq.data.dataset import Batch, BatchKey, BatchKeys, EncodedSplit, as_it_is, encode_split, own_key
+from eir_seq.data.dataset import Batch, BatchKey, BatchKeys, EncodedSplit, as_it_is, encode_split
 from eir_seq.data.encoded import EncodingCache, Progress
 from eir_seq.data.loaded import Splits
 from eir_seq.data.missing import Missing
