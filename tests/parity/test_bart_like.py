@@ -1,4 +1,4 @@
-"""What bart and its kin do besides what every architecture does: texts moved by one, tables left out of files."""
+"""What bart and its variants do besides what every architecture does: texts moved by one, tables left out of files."""
 
 from __future__ import annotations
 

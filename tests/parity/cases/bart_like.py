@@ -1,4 +1,4 @@
-"""Rows of bart and its kin."""
+"""Rows of bart and architectures derived from it."""
 
 from __future__ import annotations
 

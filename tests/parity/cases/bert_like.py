@@ -1,4 +1,4 @@
-"""Rows of the near kin of bert and roberta."""
+"""Rows of variants of bert and roberta."""
 
 from __future__ import annotations
 

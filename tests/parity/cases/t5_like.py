@@ -1,4 +1,4 @@
-"""Rows of t5's later kin."""
+"""Rows of later variants of t5."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What heads of bert's near kin do beyond the table of parity: inputs left out, or given where others guess."""
+"""What heads of variants of bert do beyond the table of parity: inputs left out, or given where others guess."""
 
 from __future__ import annotations
 
