@@ -230,7 +230,9 @@ class StrictFileSource(FileConfigSource):
         file = read_yaml(path)
         config = config_of(file)
         defaults = config.get("defaults")
-        if isinstance(defaults, ListConfig) and (found := with_sections(OmegaConf.to_container(defaults))) is not None:
+        entries = OmegaConf.to_container(defaults) if isinstance(defaults, ListConfig) else []
+        assert isinstance(entries, list)
+        if (found := with_sections(entries)) is not None:
             config["defaults"] = found
             if not isinstance(config.get("tracker"), ListConfig):
                 config["tracker"] = {"type": SEVERAL, **(config.get("tracker") or {})}

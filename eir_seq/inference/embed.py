@@ -19,6 +19,7 @@ from eir_seq.inference.embedder import Embedder
 from eir_seq.inference.predict import config_of, find_bundle, load_rows
 from eir_seq.inference.predictor import Predictor
 from eir_seq.machine import cannot_write, writing
+from eir_seq.remote import by_url
 from eir_seq.training.bundle import read_bundle
 from eir_seq.training.console import Console
 from eir_seq.training.folder import write_text
@@ -63,7 +64,7 @@ def embed(
     if output is not None:
         faults += _destination_faults(output, test)
     with Console() as console:
-        with console.phase(f"reading {folder}"):
+        with console.phase(f"reading {by_url(str(folder))}"):
             bundle = read_bundle(folder)
         try:
             embedder = Embedder(bundle, input, normalize)

@@ -38,6 +38,7 @@ from eir_seq.machine import cannot_write
 from eir_seq.outputs.base import FittedOutput
 from eir_seq.outputs.files import files_folder
 from eir_seq.outputs.predictions import NOT_PREDICTED, LeftOut, write_predictions
+from eir_seq.remote import by_url
 from eir_seq.training.attributions import warnings_about, write_table
 from eir_seq.training.bundle import WEIGHTS, Bundle, read_bundle
 from eir_seq.training.console import Console
@@ -108,7 +109,7 @@ def predict(
     if destination is not None:
         _check_destination(destination, test)
     with Console() as console:
-        with console.phase(f"reading {folder}"):
+        with console.phase(f"reading {by_url(str(folder))}"):
             bundle = read_bundle(folder)
         config = config_of(bundle.config, test, batch_size, accelerator, reading)
         if latents is not None:

@@ -466,6 +466,6 @@ def test_genotypes_are_mixed_as_one_hot_values_and_cut_as_codes() -> None:
     expected = 0.75 * encoder.expand(codes[:1]) + 0.25 * encoder.expand(codes[1:])
     torch.testing.assert_close(encoder(**tensors)[:1], expected.flatten(1))
     assert share.tolist() == [0.75, 1.0]
-    cut, _ = encoder.mix({"codes": codes}, Mixing(torch.tensor([1, 0]), torch.tensor([0.5, 1.0]), "cutmix", 0))
+    cut, _ = encoder.mix({"codes": codes}, Mixing(torch.tensor([1, 0]), torch.tensor([0.5, 1.0]), "cutmix-block", 0))
     assert cut["codes"].dtype == torch.uint8
     assert sorted(cut["codes"][0].tolist()) in ([0, 3], [1, 2])
