@@ -39,10 +39,10 @@ from tests.campaign.case import Case, Part
 PAUSE = 20.0
 """Seconds between lines that tell how far a part is."""
 SAMPLE: dict[str, float] = {
-    "cache": 0.03, "damaged": 0.006, "disk": 0.04, "hostile": 0.01, "kills": 0.003, "limits": 0.03, "numbers": 0.02,
-    "options": 0.2, "ranks": 0.002, "signals": 0.01, "soak": 0.5, "sweeps": 0.01,
+    "cache": 0.01, "damaged": 0.002, "disk": 0.02, "hostile": 0.004, "kills": 0.0015, "limits": 0.03, "numbers": 0.01,
+    "options": 0.1, "ranks": 0.002, "signals": 0.01, "soak": 0.5, "sweeps": 0.01,
 }  # fmt: skip
-"""The share of each part's cases that the tests run."""
+"""The share of each part's cases that the fast tests run."""
 MARKS = ("<!-- campaign -->", "<!-- /campaign -->")
 
 
@@ -133,7 +133,8 @@ def run_part(name: str, options: argparse.Namespace) -> Line:
     line = kept if options.only or options.resume else Line(name)
     start = said = time.monotonic()
     before = line.seconds
-    cases = list(load(name).cases(options.seed, SAMPLE[name] if options.sample else options.share))
+    share = min(1.0, SAMPLE[name] * options.sample) if options.sample else options.share
+    cases = list(load(name).cases(options.seed, share))
     line.cases, line.day = len(cases), datetime.date.today().isoformat()
     cases = [case for case in cases if (options.only or "") in case.name]
     if options.resume and not options.only:
@@ -158,7 +159,7 @@ def run_parts(parts: list[str], options: argparse.Namespace) -> None:
     words += ["--only", options.only] if options.only else []
     words += ["--keep", str(options.keep)] if options.keep else []
     words += ["--resume"] if options.resume else []
-    words += ["--sample"] if options.sample else []
+    words += ["--sample", str(options.sample)] if options.sample else []
 
     def run(part: str) -> None:
         subprocess.run([sys.executable, "-m", "tests.campaign", "--parts", part, "--quiet", *words])
@@ -187,7 +188,13 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--parts", default=",".join(names()), help="comma-separated; default: %(default)s")
     parser.add_argument("--share", type=float, default=1.0, help="the share of cases to run")
-    parser.add_argument("--sample", action="store_true", help="the few cases that the tests run")
+    parser.add_argument(
+        "--sample",
+        type=float,
+        nargs="?",
+        const=1.0,
+        help="the few cases that the fast tests run, so many times",
+    )
     parser.add_argument("--only", help="only cases whose name contains this")
     parser.add_argument("--keep", type=Path, help="copy the folders of wrong cases here")
     parser.add_argument("--results", type=Path, help="a folder that keeps what each case gave")
