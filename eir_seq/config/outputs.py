@@ -196,6 +196,11 @@ class OutputBase(Strict):
         del inputs
         return ()
 
+    @property
+    def grid_inputs(self) -> Sequence[str]:
+        """Inputs whose values its head reads position by position, besides the fused vector."""
+        return ()
+
     def needed_inputs(self, inputs: Sequence[str]) -> Sequence[str]:
         """Of `vector_inputs` those without which a row has no target."""
         return self.vector_inputs(inputs)

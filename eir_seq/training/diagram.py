@@ -66,6 +66,8 @@ def diagram_of(config: ExperimentConfig, network: Network) -> Diagram:
             edges += [Edge(source=f"inputs.{source}", target=f"outputs.{name}") for source in read]
         else:
             edges.append(Edge(source="fusion", target=f"outputs.{name}"))
+            read = list(network.grid_inputs.get(name, {}))
+            edges += [Edge(source=f"inputs.{source}", target=f"outputs.{name}") for source in read]
     if network.broker is not None:
         edges += [Edge(source=a, target=b, kind=kind, label=how) for a, b, kind, how in network.broker.edges()]
     by_name = {part.name: part for part in parts}
