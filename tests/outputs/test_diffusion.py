@@ -24,6 +24,7 @@ from eir_seq.outputs.diffusion.config import DiffusionOptions, UNetOptions
 from eir_seq.outputs.diffusion.head import DiffusionHead, row_generators
 from eir_seq.outputs.diffusion.unet import UNet
 from eir_seq.training.bundle import read_bundle
+from eir_seq.training.metrics_file import read_metrics
 from eir_seq.training.run import train
 from tests.readme import ROOT, blocks
 
@@ -216,6 +217,31 @@ def test_a_density_in_the_plane_is_learned_by_class() -> None:
     assert len({tuple(signs) for signs in found.sign().tolist()}) == 4
 
 
+@pytest.mark.slow
+def test_details_of_an_input_are_kept() -> None:
+    """Fields of independent values are enlarged, with an error of less than 2 % of their variance."""
+    torch.manual_seed(0)
+    unet = UNetOptions(channels=16, multipliers=[1, 2], attention_heads=0)
+    options = DiffusionOptions(steps=100, inference_steps=10, sampler="dpm-solver", unet=unet)
+    head = DiffusionHead((1, 12, 12), 36, options, as_it_is, grids={"field": (1, 6, 6)})
+    optimizer = torch.optim.AdamW(head.parameters(), lr=3e-3)
+
+    def pairs(count: int) -> tuple[Tensor, Tensor]:
+        coarse = torch.randn(count, 1, 6, 6)
+        return coarse, torch.nn.functional.interpolate(coarse, (12, 12), mode="nearest")
+
+    for _ in range(150):
+        coarse, fine = pairs(32)
+        head(coarse.flatten(1), fine, values={"field": coarse}).mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    coarse, fine = pairs(64)
+    generators = row_generators(0, "fields", range(64))
+    with torch.inference_mode():
+        drawn = head.eval().sample(coarse.flatten(1), generators, values={"field": coarse})
+    assert (drawn - fine).square().mean() < 0.02 * fine.var()  # 4 % by the vector alone
+
+
 # ------------------------------------------------------------------------------------------------------ experiments
 
 
@@ -366,6 +392,24 @@ def test_the_sampler_may_be_another_one_in_predict(run: Path, tmp_path: Path) ->
 
 
 @pytest.mark.slow
+def test_a_compiled_network_has_the_same_losses(tmp_path: Path) -> None:
+    """Levels and noise are those that are drawn without a compiler."""
+    write_pictures(tmp_path)
+    unet = {"channels": 4, "multipliers": [1], "attention_heads": 0}
+    output = changed(unet=unet, inputs=["photo"], sample_rows=0, guidance=1.0)
+    inputs = {"photo": {**PHOTO, "model": {"model_type": "identity"}}}
+    losses = []
+    for compiled in (False, True):
+        trainer = {"max_epochs": 1, "accelerator": "cpu", "compile": compiled}
+        sections = {"inputs": inputs, "trainer": trainer, "run": {"dir": str(tmp_path / str(compiled))}}
+        train(validate_experiment(config(tmp_path, {"picture": output}, **sections)))
+        rows = read_metrics(tmp_path / str(compiled) / "metrics.csv")
+        losses.append([row.value for row in rows if row.metric == "loss"])
+    assert len(losses[0]) > 3
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
+@pytest.mark.slow
 def test_the_report_shows_samples_of_each_evaluation(run: Path) -> None:
     for label in ("2", "4", "validation", "test"):
         assert (run / "samples/picture" / f"{label}.npz").is_file()
@@ -423,6 +467,11 @@ def test_pictures_and_arrays_guide_at_full_resolution(tmp_path: Path) -> None:
         ({}, ["level"], "inputs.level is of type tabular; values at positions have those of type image and array"),
         ({"augmentation": "flip"}, ["photo"], "inputs.photo has an augmentation, which moves pixels"),
         ({"resize": "random-crop"}, ["photo"], "inputs.photo has resize: random-crop, which moves pixels"),
+        (
+            {"size": [6, 8]},
+            ["photo"],
+            "inputs.photo shows column 'picture' as it is generated; there is nothing to draw",
+        ),
     ],
 )
 def test_inputs_that_the_u_net_cannot_read(tmp_path: Path, photo: Any, names: list[str], message: str) -> None:
@@ -495,12 +544,12 @@ def test_nothing_is_generated_without_inputs(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_example_of_the_guide_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("block", blocks(ROOT / "docs/guide/diffusion.md", "yaml"), ids=str)
+def test_an_example_of_the_guide_trains(block: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_pictures(tmp_path)
     rows = (tmp_path / "rows.csv").read_text().replace("level", "digit", 1)
     (tmp_path / "rows.csv").write_text(rows)
-    [block] = blocks(ROOT / "docs/guide/diffusion.md", "yaml")
     example = yaml.safe_load(block.text)
-    trainer = {"trainer": {**example.pop("trainer"), "max_steps": 1, "accelerator": "cpu"}}
+    trainer = {"trainer": {**example.pop("trainer", {}), "max_steps": 1, "accelerator": "cpu"}}
     train(validate_experiment({**config(tmp_path, {}, **trainer), **example}))
     assert json.loads((tmp_path / "run/result.json").read_text())["status"] == "finished"

@@ -77,7 +77,7 @@ class GridOutputBase(HeadOutputBase):
         """Its own, or that there is none; the other decoder, which is not used."""
         if self.generates:
             yield from self.diffusion.faults(f"{place}.diffusion")
-            yield from self.diffusion.input_faults(f"{place}.diffusion", sections)
+            yield from self.diffusion.input_faults(f"{place}.diffusion", self, sections)
             yield from ignored(place, self, "model", "with loss 'diffusion'; its options are diffusion.unet")
         else:
             yield from ignored(place, self, "diffusion", f"with loss {self.loss!r}")

@@ -12,6 +12,8 @@ from eir_seq.config.strict import Name, Positive, Several, Strict, ignored
 from eir_seq.errors import Fault, UserError, nearest
 
 if TYPE_CHECKING:
+    from eir_seq.config.inputs import InputBase
+    from eir_seq.config.outputs import OutputBase
     from eir_seq.config.sections import Sections
 
 BetaSchedule = Literal["linear", "scaled-linear", "cosine", "sigmoid"]
@@ -63,6 +65,17 @@ class SamplerOptions(Strict):
         description="scale of classifier-free guidance: 1 samples as trained, more follows the inputs more closely, 0 "
         "ignores them",
     )
+
+
+def _shows(source: InputBase, output: OutputBase) -> bool:
+    """Whether an input reads the column of an output in the same size and with its channels.
+
+    In another size, or without colours, it shows less: details are to be added, or colours.
+    """
+    if not source.columns().keys() & output.columns().keys():
+        return False
+    same_size = getattr(source, "shape", None) == getattr(output, "shape", None)
+    return same_size and getattr(source, "channels", 1) >= getattr(output, "channels", 1)
 
 
 class DiffusionOptions(SamplerOptions):
@@ -118,8 +131,8 @@ class DiffusionOptions(SamplerOptions):
             yield Fault(f"{place}.guidance", message)
         yield from self.unet.faults(f"{place}.unet")
 
-    def input_faults(self, place: str, sections: Sections) -> Iterator[Fault]:
-        """Inputs that do not exist, are named twice, or have no values at positions."""
+    def input_faults(self, place: str, output: OutputBase, sections: Sections) -> Iterator[Fault]:
+        """Inputs that do not exist, are named twice, have no values at positions, or show what `output` generates."""
         for number, name in enumerate(self.inputs):
             here, source = f"{place}.inputs[{number}]", sections.inputs.get(name)
             if name not in sections.input_names:
@@ -129,6 +142,9 @@ class DiffusionOptions(SamplerOptions):
                 yield Fault(here, f"names {name!r} twice")
             elif source is not None and (problem := source.grid_problem) is not None:
                 yield Fault(here, f"inputs.{name} {problem}")
+            elif source is not None and _shows(source, output):
+                column = min(output.columns())
+                yield Fault(here, f"inputs.{name} shows column {column!r} as it is generated; there is nothing to draw")
 
     def sampling_with(self, options: Mapping[str, Any], place: str) -> Self:
         """The same with other options of `SamplerOptions`; raises `UserError` for values that cannot be."""
