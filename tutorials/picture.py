@@ -26,6 +26,7 @@ FIGURES = {
     "17_sentences/runs/reports": "Validation metrics",
     "18_proteins/runs/proteins": "Loss",
     "19_search/runs/search": "Share of",
+    "31_messages/runs/messages": "inputs.signal to fusion",
 }
 """By run, how the title of the figure begins."""
 HERE = Path(__file__).parent

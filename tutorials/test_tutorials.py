@@ -54,6 +54,7 @@ TUTORIALS = [
     Tutorial("16_captions", "captions", {("caption", "exact_match"): 0.9}),
     Tutorial("17_sentences", "reports", {("report", "exact_match"): 0.93}),
     Tutorial("19_search", "search", {("match", "recall_at_1"): 0.93}),
+    Tutorial("31_messages", "messages", {("pulse", "accuracy"): 0.97}),
 ]
 PROTEINS = Tutorial("18_proteins", "proteins", {})
 FOLDS = Tutorial("13_cross_validation", "folds", {})

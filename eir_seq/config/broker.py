@@ -108,7 +108,9 @@ def broker_faults(sections: Sections) -> Iterator[Fault]:
     for number, adversary in enumerate(sections.adversaries):
         yield from _adversary_faults(f"adversaries[{number}]", adversary, sections)
     if sections.trainer is not None and sections.trainer.compile and (sections.broker or sections.adversaries):
-        yield Fault("trainer.compile", f"cannot be combined with {'broker' if sections.broker else 'adversaries'}")
+        what = " and ".join(name for name in ("broker", "adversaries") if getattr(sections, name))
+        message = f"cannot be combined with {what}: torch.compile does not trace what their hooks do between layers"
+        yield Fault("trainer.compile", message)
 
 
 def _adversary_faults(place: str, adversary: AdversaryConfig, sections: Sections) -> Iterator[Fault]:

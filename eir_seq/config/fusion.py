@@ -35,6 +35,10 @@ class FusionBase(Strict):
         del inputs
         return self
 
+    def read(self, inputs: Sequence[str]) -> list[str]:
+        """Of these inputs those that any output gets something of."""
+        return list(inputs)
+
     def describe(self, inputs: Sequence[str]) -> str:
         """For people: its type, and that of the fusion that it stands for."""
         chosen = self.chosen(inputs)
@@ -81,6 +85,10 @@ class PassThroughFusionConfig(FusionBase):
     inputs: dict[Name, Name] = Field(
         default_factory=dict, description="by output, the input that it reads; not needed where there is only one"
     )
+
+    def read(self, inputs: Sequence[str]) -> list[str]:
+        """Those that are named."""
+        return [name for name in inputs if not self.inputs or name in self.inputs.values()]
 
     def faults(self, sections: Sections) -> Iterator[Fault]:
         """Outputs and inputs that do not exist, and outputs of which it is not said what they read."""

@@ -63,6 +63,11 @@ class InputBase(Strict):
         return None
 
     @property
+    def grid_problem(self) -> str | None:
+        """Why outputs cannot read its values position by position; None if they can."""
+        return f"is of type {self.type}; values at positions have those of type image and array"
+
+    @property
     def text(self) -> SequenceInputConfig | None:
         """The input as a text, for what works on texts alone."""
         return None

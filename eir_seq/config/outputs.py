@@ -20,6 +20,7 @@ from eir_seq.errors import Fault
 from eir_seq.registry import METRICS
 
 if TYPE_CHECKING:
+    from eir_seq.config.backbones import SequenceModelConfig
     from eir_seq.config.sections import Sections
 
 DocumentLayout = Literal["packed", "separate"]
@@ -196,6 +197,11 @@ class OutputBase(Strict):
         del inputs
         return ()
 
+    @property
+    def grid_inputs(self) -> Sequence[str]:
+        """Inputs whose values its head reads position by position, besides the fused vector."""
+        return ()
+
     def needed_inputs(self, inputs: Sequence[str]) -> Sequence[str]:
         """Of `vector_inputs` those without which a row has no target."""
         return self.vector_inputs(inputs)
@@ -203,6 +209,11 @@ class OutputBase(Strict):
     def own_inputs(self, inputs: Sequence[str]) -> Sequence[str]:
         """Of all inputs those that its head reads by itself, states or vectors; none if it reads the fused vector."""
         return (*self.state_inputs(inputs), *self.vector_inputs(inputs))
+
+    @property
+    def own_model(self) -> SequenceModelConfig | None:
+        """The model that is its head's `backbone`, where it has one of its own."""
+        return None
 
     @property
     def pretrains(self) -> bool:

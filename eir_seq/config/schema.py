@@ -377,6 +377,11 @@ class ExperimentConfig(Strict):
         return {name: inputs for name, inputs in found.items() if inputs}
 
     @property
+    def grid_inputs(self) -> dict[str, tuple[str, ...]]:
+        """For each output whose head reads values of inputs position by position, these inputs."""
+        return {name: tuple(config.grid_inputs) for name, config in self.outputs.items() if config.grid_inputs}
+
+    @property
     def owners(self) -> dict[str, str]:
         """For each input the one whose encoder reads it: itself, or what its `share` names."""
         return {name: config.share or name for name, config in self.inputs.items()}

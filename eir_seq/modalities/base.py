@@ -23,6 +23,7 @@ from eir_seq.registry import imported
 if TYPE_CHECKING:
     from eir_seq.modalities.attributable import Attributable
     from eir_seq.modalities.encoders.base import Encoder
+    from eir_seq.modalities.encoders.layers.patches import Shape
     from eir_seq.rows import Rows
     from eir_seq.tokenizers.cache import TokenizerCache
 
@@ -164,6 +165,12 @@ class FittedModality(ABC):
     def encode_table(self, table: pa.Table) -> dict[str, pa.Array]:
         """The same of Arrow columns, without a Python object per cell where a kind overrides this."""
         return self.encode({name: table.column(name).to_pylist() for name in table.column_names})
+
+    @property
+    def grid_tensor(self) -> tuple[str, Shape] | None:
+        """The tensor of its batches that holds values at positions, and their channels, height and width; None if none
+        does."""
+        return None
 
     def arrange(self, encoded: RowSource, ids: Sequence[str], split: str) -> tuple[RowSource, Sequence[str]]:
         """The rows that batches of a split are made of, and their ids; by default those of the data."""

@@ -32,6 +32,8 @@ ALL_LINEAR = "all-linear"
 FRONT = "base_model.model."
 """What precedes a published name in an adapter's file."""
 WEIGHTS = "adapter_model"
+TASKS = {"causal-lm": "CAUSAL_LM", "seq2seq-lm": "SEQ_2_SEQ_LM"}
+"""What peft calls tasks whose models generate."""
 DEFAULT_ALPHA = 8
 """What an adapter's config that tells no lora_alpha means."""
 UNKNOWN_KIND = "adapters of this kind are not implemented"
@@ -163,7 +165,7 @@ def save_adapter(model: nn.Module, folder: str | Path, *, base_model: str | None
     rank, alpha = next(iter(ranks.values())), next(iter(alphas.values()))
     config = {
         "peft_type": "LORA",
-        "task_type": None,
+        "task_type": TASKS.get(getattr(model, "task", "")),
         "base_model_name_or_path": base_model,
         "r": rank,
         "lora_alpha": alpha,

@@ -9,7 +9,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import torch
 from numpy.typing import NDArray
@@ -24,6 +24,9 @@ from eir_seq.machine import writing
 from eir_seq.outputs.scored import Scored
 from eir_seq.registry import imported
 from eir_seq.rows import Rows, Values
+
+if TYPE_CHECKING:
+    from eir_seq.modalities.encoders.layers.patches import Shape
 
 SHOWN_IDS = 5
 CHUNK = 4096
@@ -139,6 +142,15 @@ class FittedOutput(ABC):
 
         Where the config `reads_tokens`, the head is called with `TokenStates` of that width instead.
         """
+
+    def build_grid_head(self, in_features: int, grids: Mapping[str, Shape]) -> nn.Module:
+        """Of an output with `grid_inputs`: ``head(features, target, rows, {input: values})`` to raw outputs.
+
+        Args:
+            in_features: width of the fused features.
+            grids: channels, height and width of the values of each of these inputs.
+        """
+        raise AssertionError((self.config, in_features, grids))
 
     def load_published_head(self, head: nn.Module, encoder: nn.Module) -> None:
         """Start a new head from that of the checkpoint from which its input's encoder was loaded, if they are alike.

@@ -67,6 +67,16 @@ def build_network(
         {name: output.config.head for name, output in outputs.items() if isinstance(output.config, HeadOutputBase)},
         read,
     )
+    grids = {
+        name: {source: found for source in sources if (found := inputs[source].grid_tensor) is not None}
+        for name, sources in config.grid_inputs.items()
+    }
+
+    def head_of(name: str, features: int) -> torch.nn.Module:
+        if name in grids:
+            return outputs[name].build_grid_head(features, {source: grid for source, (_, grid) in grids[name].items()})
+        return outputs[name].build_head(features)
+
     heads: dict[str, torch.nn.Module] = {}
     for name, output in outputs.items():
         if name in state_inputs:
@@ -76,9 +86,9 @@ def build_network(
             widths = {source: _size(encoders[source], source, "output_size") for source in vector_inputs[name]}
             heads[name] = output.build_vector_head(widths, owners)
         elif name in trunks:
-            heads[name] = TrunkHead(trunks[name], output.build_head(trunks[name].output_size))
+            heads[name] = TrunkHead(trunks[name], head_of(name, trunks[name].output_size))
         else:
-            heads[name] = output.build_head(read[name])
+            heads[name] = head_of(name, read[name])
             if pretrained is True and name in token_inputs:
                 output.load_published_head(heads[name], encoders[token_inputs[name]])
     lacking = [
@@ -88,7 +98,8 @@ def build_network(
     ]
     may_lack = (fusion is not None or state_inputs) and len(encoders) > 1
     absent = lacking if may_lack else ()
-    network = Network(encoders, fusion, heads, token_inputs, state_inputs, absent, vector_inputs)
+    tensors = {name: {source: tensor for source, (tensor, _) in found.items()} for name, found in grids.items()}
+    network = Network(encoders, fusion, heads, token_inputs, state_inputs, absent, vector_inputs, tensors)
     if config.trainer.mixing is not None:
         network.mixer = Mixer(config.trainer.mixing, network)
     return network

@@ -5,7 +5,7 @@ and a manifest of hashes.
 
 Of an input with adapters of low rank the weights file has what was trained alone; the rest is read from the published
 model, which ``base.json`` names with a hash of its weights; a copy of its folder at ``base/INPUT/`` is read in its
-place. ``adapters/INPUT/`` is the adapter as others read it.
+place. ``adapters/INPUT/`` is the adapter as others read it, ``adapters/outputs.NAME/`` that of an output's own decoder.
 What is in ``pretrained/``, weights under published names, the weights file does not have.
 """
 
@@ -114,7 +114,7 @@ def left_models(run_dir: Path, config: ExperimentConfig) -> list[Path]:
     pretraining = [name for name, output in config.outputs.items() if output.pretrains]
     return [
         run_dir / "bundle",
-        *(run_dir / ADAPTERS / name for name in _adapted(config)),
+        *(run_dir / ADAPTERS / name for name in (*_adapted(config), *_adapted_outputs(config))),
         *(run_dir / PRETRAINED / config.token_inputs[name] for name in pretraining),
     ]
 
@@ -185,16 +185,20 @@ def write_bundle(
 
 
 def save_adapters(folder: Path, config: ExperimentConfig, network: Network) -> None:
-    """Write each input's adapter of low rank to `folder`/INPUT, as others read it.
+    """Write each input's adapter of low rank to `folder`/INPUT, and those of decoders of outputs to
+    `folder`/outputs.NAME, as others read it.
 
     Raises:
         RunFailed: the disk is full or fails.
     """
-    for name in _adapted(config):
+    adapted = {name: (_backbone(network, name), _model_type(config, name)) for name in _adapted(config)}
+    for name, (output, model_type) in _adapted_outputs(config).items():
+        head: Any = network.head(output)
+        adapted[name] = (head.backbone, model_type)
+    for name, (backbone, model_type) in adapted.items():
         if (folder / name).exists():
             remove_folder(folder / name)
-        model_type = _model_type(config, name)
-        write_folder(folder / name, partial(save_adapter, _backbone(network, name), base_model=model_type))
+        write_folder(folder / name, partial(save_adapter, backbone, base_model=model_type))
 
 
 def _adapted(config: ExperimentConfig) -> dict[str, LoraConfig]:
@@ -205,6 +209,12 @@ def _adapted(config: ExperimentConfig) -> dict[str, LoraConfig]:
         if declared.share is None and (backbone := declared.backbone) is not None
     }
     return {name: backbone.lora for name, backbone in backbones.items() if backbone.lora is not None}
+
+
+def _adapted_outputs(config: ExperimentConfig) -> dict[str, tuple[str, str]]:
+    """The outputs whose own decoders have adapters of low rank, by the names of their folders, and what is adapted."""
+    decoders = {name: model for name, output in config.outputs.items() if (model := output.own_model) is not None}
+    return {f"outputs.{name}": (name, model.model_type) for name, model in decoders.items() if model.lora is not None}
 
 
 def _model_type(config: ExperimentConfig, name: str) -> str:

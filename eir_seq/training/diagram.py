@@ -58,7 +58,8 @@ def diagram_of(config: ExperimentConfig, network: Network) -> Diagram:
         parts.append(Part(name="fusion", column=1, kind=kind, parameters=counts["fusion"]))
     for name, output in config.outputs.items():
         parts.append(Part(name=f"outputs.{name}", column=2, kind=output.type, parameters=counts[f"outputs.{name}"]))
-    edges = [Edge(source=f"inputs.{name}", target="fusion") for name in config.inputs if network.fusion is not None]
+    fused = [] if network.fusion is None else config.fusion.chosen(list(config.inputs)).read(list(config.inputs))
+    edges = [Edge(source=f"inputs.{name}", target="fusion") for name in fused]
     for name in config.outputs:
         if name in network.token_inputs:
             edges.append(Edge(source=f"inputs.{network.token_inputs[name]}", target=f"outputs.{name}"))
@@ -66,6 +67,8 @@ def diagram_of(config: ExperimentConfig, network: Network) -> Diagram:
             edges += [Edge(source=f"inputs.{source}", target=f"outputs.{name}") for source in read]
         else:
             edges.append(Edge(source="fusion", target=f"outputs.{name}"))
+            read = list(network.grid_inputs.get(name, {}))
+            edges += [Edge(source=f"inputs.{source}", target=f"outputs.{name}") for source in read]
     if network.broker is not None:
         edges += [Edge(source=a, target=b, kind=kind, label=how) for a, b, kind, how in network.broker.edges()]
     by_name = {part.name: part for part in parts}

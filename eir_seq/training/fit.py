@@ -111,7 +111,8 @@ def fit(
     if config.trainer.averaging is not None:
         averaging = Averaging(network, config.trainer.averaging, module.schedule_steps)
     if config.trainer.compile:
-        network.compile(dynamic=True)  # in place: names of parameters stay as they are
+        # In place: names of parameters stay as they are. Random numbers, too: dropout, and the noise of diffusion.
+        network.compile(dynamic=True, options={"fallback_random": True})
     loop = RunLoop(
         config,
         module,

@@ -37,11 +37,14 @@ class Network(nn.Module):
         heads: by output name; ``(batch, fusion.size_of(name))``, or `TokenStates`, to the raw output ``(batch, ...)``.
             One whose attribute `reads_target` is true is called as ``head(features, target, rows)`` instead: the target
             is None if a batch has none, and `rows` are positions in the split, (batch,), None if they are not known.
+            Values of `grid_inputs` follow.
         token_inputs: for each output that reads token states, the input that they are of.
         state_inputs: for each output whose head is called as ``head({input: TokenStates}, target)``, these inputs; the
             target is None if a batch has none.
         vector_inputs: for each output whose head is called as ``head({input: (batch, size)})``, these inputs; the
             vector of a row that lacks the input is zero.
+        grid_inputs: for each output whose head also gets ``{input: (batch, channels, height, width)}``, by input the
+            tensor of its batches that these values are. Those of a row that lacks the input are zero.
         absent: inputs that a row may lack: a learned vector takes the place of what their encoder gives.
     """
 
@@ -54,12 +57,13 @@ class Network(nn.Module):
         state_inputs: Mapping[str, Sequence[str]] = MappingProxyType({}),
         absent: Collection[str] = (),
         vector_inputs: Mapping[str, Sequence[str]] = MappingProxyType({}),
+        grid_inputs: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
     ) -> None:
         super().__init__()
         unfused = token_inputs.keys() | state_inputs.keys() | vector_inputs.keys()
         assert fusion is not None or heads.keys() == unfused, "a head has nothing to read"
         self.token_inputs, self.state_inputs = dict(token_inputs), dict(state_inputs)
-        self.vector_inputs = dict(vector_inputs)
+        self.vector_inputs, self.grid_inputs = dict(vector_inputs), dict(grid_inputs)
         self._encoders = {name: _key(name) for name in encoders}
         self._heads = {name: _key(name) for name in heads}
         self.encoders = nn.ModuleDict({_key(name): encoder for name, encoder in encoders.items()})
@@ -129,7 +133,8 @@ class Network(nn.Module):
             elif name in self.state_inputs:
                 raw[name] = head({input_: states[input_] for input_ in self.state_inputs[name]}, targets.get(name))
             elif getattr(head, "reads_target", False):
-                raw[name] = head(fused[name], targets.get(name), rows)
+                values = (self._values(name, inputs, present),) if name in self.grid_inputs else ()
+                raw[name] = head(fused[name], targets.get(name), rows, *values)
             else:
                 raw[name] = head(tokens[self.token_inputs[name]] if name in self.token_inputs else fused[name])
         return raw
@@ -173,6 +178,20 @@ class Network(nn.Module):
         if self.broker is not None:
             self.run(batch)  # for the messages of this batch
         return self._fused(batch["inputs"], {}, batch.get("present", {}), {})[output]
+
+    def values_for(self, output: str, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        """The values of `grid_inputs` that the head of an output gets of a batch, by input."""
+        return self._values(output, batch["inputs"], batch.get("present", {}))
+
+    def _values(
+        self, output: str, inputs: Mapping[str, Mapping[str, Tensor]], present: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """See `values_for`; an input that no row has is left out."""
+        found = {name: inputs[name][key] for name, key in self.grid_inputs.get(output, {}).items() if inputs[name]}
+        return {
+            name: x if (there := present.get(name)) is None else x.where(there[:, None, None, None], x.new_zeros(()))
+            for name, x in found.items()
+        }
 
     def _fused(
         self,

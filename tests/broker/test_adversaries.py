@@ -115,7 +115,10 @@ def test_messages(tmp_path: Path) -> None:
         "adversaries[3].from: is in the head of outputs.target itself",
     ]
     compiled = said({"from": "fusion", "predict": "outputs.target"}, trainer={"compile": True})
-    assert compiled == ["trainer.compile: cannot be combined with adversaries"]
+    assert compiled == [
+        "trainer.compile: cannot be combined with adversaries: "
+        "torch.compile does not trace what their hooks do between layers"
+    ]
     shared = said({"from": "fusion", "predict": "outputs.target"}, trainer={"loss_weighting": "gradnorm"})
     assert shared[0].startswith("adversaries[0].probe: 'gradnorm' needs a layer that all outputs share")
     text = {"type": "sequence", "column": "left", "model": {"model_type": "bert"}}

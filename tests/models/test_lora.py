@@ -108,6 +108,8 @@ def test_the_published_layout(name: str, task: str, target_modules: Any, tmp_pat
     taught(both.ours, target_modules=target_modules)
     save_adapter(both.ours, tmp_path / "adapter", base_model="somebody/base")
     weights = both.oracle.state_dict()
+    kind = {"causal-lm": "CAUSAL_LM", "seq2seq-lm": "SEQ_2_SEQ_LM"}.get(task)
+    assert json.loads((tmp_path / "adapter/adapter_config.json").read_text())["task_type"] == kind
     with torch.no_grad():
         apply_by_hand(weights, tmp_path / "adapter")
     given = inputs_of(case, both.oracle.config)

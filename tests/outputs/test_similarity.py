@@ -97,6 +97,18 @@ def test_hard_negatives_that_a_row_lacks_or_that_are_its_own_match_are_left_out(
     assert terms.allclose(functional.cross_entropy(cosines / 0.5, torch.arange(6), reduction="none"), atol=1e-6)
 
 
+def test_hard_negatives_that_match_by_another_row_of_the_batch_are_left_out() -> None:
+    """Rows 0 and 1 ask the same and have different answers; each answer is a hard negative of some row."""
+    rows = rows_of(4, a=["x", "x", "y", "z"], c=["n", "n2", "b1", "b0"])
+    out = fitted(rows, negatives=["hard"], temperature=1.0)
+    left, right, hard = vectors(4), vectors(4, seed=1), vectors(4, seed=2)
+    terms = out.loss_terms(torch.cat([left, right, hard], dim=1), out.targets(rows))[:, 0]
+    cosines = torch.cat([left @ right.T, left @ hard.T], dim=1)
+    for row, place in ((0, 1), (1, 0), (0, 6), (1, 6), (0, 7), (1, 7)):
+        cosines[row, place] = -math.inf
+    assert terms.allclose(functional.cross_entropy(cosines, torch.arange(4), reduction="none"), atol=1e-6)
+
+
 @pytest.mark.parametrize("held", [2**24, 40])
 def test_ranks_are_those_of_a_sorted_list(held: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search_module, "HELD", held)

@@ -212,6 +212,24 @@ def test_a_run_starts_from_another_and_answers(tmp_path: Path, start: Path) -> N
     shutil.rmtree(tmp_path / "run")
 
 
+def test_answers_that_are_the_same(tmp_path: Path) -> None:
+    rows = questions(8)
+    rows[2]["worse"] = rows[2]["better"]
+    rows[5]["worse"] = ""
+    write_json_lines(tmp_path / "train.jsonl", rows)
+    given = raw(tmp_path, outputs={"answer": PREFERENCE})
+    changes = {key: given[key] for key in ("inputs", "outputs")}
+    with pytest.raises(UserError) as caught:
+        assemble(experiment(tmp_path, **changes), Console())
+    assert [f"{fault.place}: {fault.message}" for fault in caught.value.faults] == [
+        f"{tmp_path}/train.jsonl line 3: 'worse' is the same answer as 'better'; "
+        "data.on_bad_row=skip leaves such rows out",
+        f"{tmp_path}/train.jsonl line 6: 'worse' is empty",
+    ]
+    parts = assemble(experiment(tmp_path, **changes, data={"on_bad_row": "skip", "validation": 2}), Console())
+    assert len(parts.splits.skipped) == 2
+
+
 @pytest.mark.parametrize(
     ("output", "message"),
     [

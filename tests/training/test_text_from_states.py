@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from eir_seq.config.validation import validate_experiment
 from eir_seq.errors import UserError
 from eir_seq.inference.predict import predict
 from eir_seq.inference.report import write_report
 from eir_seq.models import create_model, from_pretrained
+from eir_seq.models.lora import load_adapter, merge_lora
 from eir_seq.tokenizers import train_tokenizer
 from eir_seq.training.assemble import assemble
 from eir_seq.training.build import build_network
@@ -175,6 +178,30 @@ def test_a_published_decoder(model_type: str, kept: dict[str, Any], tmp_path: Pa
     own = rows_of(tmp_path / "run" / "predictions" / "test.csv")
     again = rows_of(predict(tmp_path / "run", output=tmp_path / "again.csv"))
     assert [row["said"] for row in again] == [row["said"] for row in own]
+    if "lora" in kept:
+        adapter_is_the_difference(tmp_path, task, decoder.backbone)
+
+
+def adapter_is_the_difference(folder: Path, task: str, merged: Any) -> None:
+    """The adapter of the decoder, which peft loads onto the published model, and a further run begins with."""
+    adapter = folder / "run" / "adapters" / "outputs.said"
+    described = json.loads((adapter / "adapter_config.json").read_text())
+    assert (described["peft_type"], described["r"]) == ("LORA", 2)
+    assert described["base_model_name_or_path"] == str(folder / "published")
+    if task == "seq2seq-lm":
+        assert described["task_type"] == "SEQ_2_SEQ_LM"
+        names = load_file(adapter / "adapter_model.safetensors").keys()
+        assert "base_model.model.model.decoder.layers.0.self_attn.q_proj.lora_A.weight" in names
+        assert {name.split(".")[3] for name in names} == {"decoder"}
+        model: Any = from_pretrained(folder / "published", task=task)
+        load_adapter(model, adapter)
+        merge_lora(model)
+        given = dict(model.named_parameters())
+        assert all(torch.equal(x, given[name]) for name, x in merged.named_parameters() if ".layers." in name)
+    again = {"model_type": str(folder / "published"), "pretrained_model": True}
+    again["lora"] = {"adapter": str(adapter), "merge": True}
+    head: Any = assemble(validate_experiment(experiment(folder, again)), Console(io.StringIO())).network.head("said")
+    assert any(x.any() for name, x in head.named_parameters() if name.endswith("lora.b"))
 
 
 def test_messages(tmp_path: Path) -> None:

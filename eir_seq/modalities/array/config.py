@@ -42,6 +42,11 @@ class ArrayInputConfig(EncoderInputBase):
     )
     model: ArrayEncoder = Field(ArrayCnnConfig(), description="the encoder")
 
+    @property
+    def grid_problem(self) -> None:
+        """None: values are at positions."""
+        return None
+
     def columns(self) -> dict[str, Column]:
         """The column of arrays."""
         return {self.column: Column(ColumnType.ARRAY)}

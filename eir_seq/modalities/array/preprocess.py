@@ -106,6 +106,11 @@ class FittedArray(FittedModality):
         return channels * (1 + self.config.missing_mask), height, width
 
     @property
+    def grid_tensor(self) -> tuple[str, Shape]:
+        """What encoders read."""
+        return VALUES, self.grid
+
+    @property
     def collator(self) -> ArrayCollator:
         """Normalises, and fills what is missing."""
         grid = grid_of(self.shape, self.config.channels_first)

@@ -123,6 +123,17 @@ class ImageInputConfig(EncoderInputBase):
         """How training pictures are changed."""
         return NAMED[self.augmentation] if isinstance(self.augmentation, str) else self.augmentation
 
+    @property
+    def grid_problem(self) -> str | None:
+        """Pixels as tokens, and pixels that are moved, as targets are not."""
+        if self.model.backbone is not None:
+            return "is read as one token per pixel; choose an encoder of pixels"
+        if not self.augments.is_empty:
+            return "has an augmentation, which moves pixels; those of the target stay where they are"
+        if self.resize == "random-crop":
+            return "has resize: random-crop, which moves pixels; those of the target stay where they are"
+        return None
+
     def columns(self) -> dict[str, Column]:
         """The column of pictures."""
         return {self.column: Column(ColumnType.FILE)}

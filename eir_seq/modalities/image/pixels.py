@@ -86,6 +86,11 @@ class FittedPixels(JsonFittedModality):
         return (self.config.channels, *self.shape)
 
     @property
+    def grid_tensor(self) -> tuple[str, tuple[int, int, int]]:
+        """The standardized pixels."""
+        return TENSOR, self.grid
+
+    @property
     def cells(self) -> PictureCells:
         """How its column is read and checked."""
         return PictureCells(self.name, self.config)

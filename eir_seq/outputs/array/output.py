@@ -133,6 +133,7 @@ class FittedArray(FittedGridOutput):
             "shape": list(self.shape),
             "loss": self.config.loss,
             "model": self.config.decoder,
+            "unet_inputs": ", ".join(self.config.grid_inputs) or None,
         }
         if self.of_classes:
             return {**found, "classes": {str(name): count for name, count in self.state.classes.items()}}  # type: ignore[attr-defined]

@@ -58,20 +58,26 @@ class GridOutputBase(HeadOutputBase):
         """What the decoder reads in place of the fused vector."""
         return () if self.generates else self.model.state_inputs(inputs)
 
+    @property
+    def grid_inputs(self) -> Sequence[str]:
+        """What the U-Net of a diffusion model reads position by position."""
+        return self.diffusion.inputs if self.generates else ()
+
     def grid_faults(self, name: str, sections: Sections) -> Iterator[Fault]:
         """Those of the decoder, and options that have no effect with it."""
         place = f"outputs.{name}"
-        yield from self.diffusion_faults(place)
+        yield from self.diffusion_faults(place, sections)
         if self.generates:
             return
         yield from self.model.faults(f"{place}.model", sections)
         if self.model.state_inputs(sections.input_names):
             yield from ignored(place, self, "head dropout", f"with model {self.model.model_type}, which reads inputs")
 
-    def diffusion_faults(self, place: str) -> Iterator[Fault]:
+    def diffusion_faults(self, place: str, sections: Sections) -> Iterator[Fault]:
         """Its own, or that there is none; the other decoder, which is not used."""
         if self.generates:
             yield from self.diffusion.faults(f"{place}.diffusion")
+            yield from self.diffusion.input_faults(f"{place}.diffusion", self, sections)
             yield from ignored(place, self, "model", "with loss 'diffusion'; its options are diffusion.unet")
         else:
             yield from ignored(place, self, "diffusion", f"with loss {self.loss!r}")

@@ -92,6 +92,8 @@ class UNetDecoderConfig(DecoderBase):
         for name in self.state_inputs(sections.input_names):
             source = sections.inputs.get(name)
             encoder = getattr(getattr(source, "model", None), "model_type", None)
+            if source is not None and encoder == "identity" and (problem := source.grid_problem) is not None:
+                yield Fault(f"{place}.model_type", f"unet reads values: inputs.{name} {problem}")
             if source is not None and encoder != "identity":
                 message = f"unet reads values: set inputs.{name}.model.model_type=identity (array or image), or name"
                 yield Fault(f"{place}.model_type", f"{message} others by inputs; it is {encoder!r}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -14,6 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from eir_seq.config.strict import Strict
+from eir_seq.errors import Fault, UserError
 from eir_seq.modalities.encoders.layers.patches import Shape
 from eir_seq.models.layers.dropout import Dropout
 from eir_seq.outputs.arrays.scale import Scale
@@ -106,6 +108,25 @@ class FittedGridOutput(FittedOutput):
     def build_head(self, in_features: int) -> nn.Module:
         """Dropout and the decoder: fused features (batch, in_features) to raw outputs (batch, *grid)."""
         return self.form.build_head(in_features)
+
+    def build_grid_head(self, in_features: int, grids: Mapping[str, Shape]) -> nn.Module:
+        """The same for a form whose decoder also reads values of inputs at their positions.
+
+        Raises:
+            UserError: an input whose values are in a row where the target has height, or the reverse.
+        """
+        faults = [
+            Fault(
+                f"outputs.{self.name}.diffusion.inputs",
+                f"inputs.{name} has {height} x {width} positions, the target "
+                f"{self.grid[1]} x {self.grid[2]}: a single row or column cannot be resized to several",
+            )
+            for name, (_, height, width) in grids.items()
+            if (height > 1, width > 1) != (self.grid[1] > 1, self.grid[2] > 1)
+        ]
+        if faults:
+            raise UserError(*faults)
+        return self.form.build_head(in_features, grids)
 
     def build_state_head(self, sizes: Mapping[str, int], *, pretrained: bool) -> nn.Module:
         """The decoder that reads inputs: ``head({input: TokenStates}, target)`` to raw outputs (batch, *grid).
@@ -222,8 +243,12 @@ class Form(ABC):
     def raw_grid(self) -> Shape:
         """Shape of the raw output of a row."""
 
-    def build_head(self, in_features: int) -> nn.Module:
-        """Dropout, then the decoder: fused features (batch, in_features) to (batch, *raw_grid)."""
+    def build_head(self, in_features: int, grids: Mapping[str, Shape] = MappingProxyType({})) -> nn.Module:
+        """Dropout, then the decoder: fused features (batch, in_features) to (batch, *raw_grid).
+
+        `grids`: channels, height and width of inputs that the decoder reads besides, where it does.
+        """
+        assert not grids, "rules"
         config = self.output.config
         decoder = imported(config.model.IMPLEMENTATION)(config.model.model_init_config, in_features, self.raw_grid)
         return nn.Sequential(Dropout(config.dropout), decoder)

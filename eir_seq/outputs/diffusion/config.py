@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError
 
 from eir_seq.config.errors import faults_of
-from eir_seq.config.strict import Positive, Several, Strict, ignored
+from eir_seq.config.strict import Name, Positive, Several, Strict, ignored
 from eir_seq.errors import Fault, UserError, nearest
+
+if TYPE_CHECKING:
+    from eir_seq.config.inputs import InputBase
+    from eir_seq.config.outputs import OutputBase
+    from eir_seq.config.sections import Sections
 
 BetaSchedule = Literal["linear", "scaled-linear", "cosine", "sigmoid"]
 Prediction = Literal["epsilon", "v"]
@@ -62,6 +67,17 @@ class SamplerOptions(Strict):
     )
 
 
+def _shows(source: InputBase, output: OutputBase) -> bool:
+    """Whether an input reads the column of an output in the same size and with its channels.
+
+    In another size, or without colours, it shows less: details are to be added, or colours.
+    """
+    if not source.columns().keys() & output.columns().keys():
+        return False
+    same_size = getattr(source, "shape", None) == getattr(output, "shape", None)
+    return same_size and getattr(source, "channels", 1) >= getattr(output, "channels", 1)
+
+
 class DiffusionOptions(SamplerOptions):
     """How a diffusion model is trained and sampled (Ho et al. 2020, arXiv:2006.11239)."""
 
@@ -80,6 +96,11 @@ class DiffusionOptions(SamplerOptions):
         lt=1,
         description="probability that a training row loses its condition (all inputs): a learned vector takes its "
         "place, so that samples can be guided",
+    )
+    inputs: list[Name] = Field(
+        default=[],
+        description="image and array inputs whose values are channels beside the noisy sample, resized to its height "
+        "and width, so that the U-Net reads them at full resolution; the fused vector of all inputs is read besides",
     )
     sample_rows: int = Field(
         8, ge=0, description="evenly spaced validation rows for which samples are drawn at each evaluation; 0: none"
@@ -109,6 +130,21 @@ class DiffusionOptions(SamplerOptions):
             )
             yield Fault(f"{place}.guidance", message)
         yield from self.unet.faults(f"{place}.unet")
+
+    def input_faults(self, place: str, output: OutputBase, sections: Sections) -> Iterator[Fault]:
+        """Inputs that do not exist, are named twice, have no values at positions, or show what `output` generates."""
+        for number, name in enumerate(self.inputs):
+            here, source = f"{place}.inputs[{number}]", sections.inputs.get(name)
+            if name not in sections.input_names:
+                listed = ", ".join(map(repr, sections.input_names))
+                yield Fault(here, f"{name!r} is no input (there are: {listed}){nearest(name, sections.input_names)}")
+            elif name in self.inputs[:number]:
+                yield Fault(here, f"names {name!r} twice")
+            elif source is not None and (problem := source.grid_problem) is not None:
+                yield Fault(here, f"inputs.{name} {problem}")
+            elif source is not None and _shows(source, output):
+                column = min(output.columns())
+                yield Fault(here, f"inputs.{name} shows column {column!r} as it is generated; there is nothing to draw")
 
     def sampling_with(self, options: Mapping[str, Any], place: str) -> Self:
         """The same with other options of `SamplerOptions`; raises `UserError` for values that cannot be."""

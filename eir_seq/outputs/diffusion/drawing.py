@@ -59,9 +59,10 @@ class Drawer:
         if not wanted:
             return
         features = self.network.features_for(self.name, batch)[wanted]
+        values = {name: x[wanted] for name, x in self.network.values_for(self.name, batch).items()}
         generators = row_generators(self.seed, f"samples of {self.name}", [batch["id"][place] for place in wanted])
         options = self.output.config.diffusion
-        samples = self.network.head(self.name).sample(features, generators, options).float().cpu()
+        samples = self.network.head(self.name).sample(features, generators, options, values).float().cpu()
         target = batch["targets"].get(self.name)
         labelled = range(len(rows)) if (known := batch.get("labelled", {}).get(self.name)) is None else known.tolist()
         for place, sample in zip(wanted, samples, strict=True):

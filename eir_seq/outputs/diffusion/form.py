@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import torch
@@ -38,8 +40,8 @@ class Generated(Numbers):
         """One number."""
         return (1, 1, 1)
 
-    def build_head(self, in_features: int) -> DiffusionHead:
-        """Fused features and targets to losses."""
+    def build_head(self, in_features: int, grids: Mapping[str, Shape] = MappingProxyType({})) -> DiffusionHead:
+        """Fused features, targets and values of `grids` to losses."""
         output = self.output
         return DiffusionHead(
             output.grid,
@@ -48,6 +50,7 @@ class Generated(Numbers):
             self.standardized,
             output.bounds,
             dropout=output.config.dropout,
+            grids=grids,
         )
 
     def loss_terms(self, raw: Tensor, target: Tensor) -> Tensor:

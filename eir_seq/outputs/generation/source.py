@@ -31,6 +31,9 @@ class WritingNetwork(Protocol):
     def features_for(self, output: str, batch: Mapping[str, Any], /) -> Tensor:
         """The fused features that the head of an output reads of a batch, (batch, size)."""
 
+    def values_for(self, output: str, batch: Mapping[str, Any], /) -> Mapping[str, Tensor]:
+        """The values at positions that the head of an output reads of a batch, by input."""
+
     def states_for(self, output: str, batch: Mapping[str, Any], /) -> Mapping[str, Any]:
         """The states that the head of an output reads of a batch, by input."""
 

@@ -139,6 +139,7 @@ class FittedPictures(FittedGridOutput):
             "mode": MODES[channels],
             "loss": self.config.loss,
             "model": self.config.decoder,
+            "unet_inputs": ", ".join(self.config.grid_inputs) or None,
         }
 
 

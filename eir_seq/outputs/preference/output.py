@@ -6,7 +6,7 @@ https://arxiv.org/abs/2305.18290).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -147,3 +147,16 @@ class Preference(Output):
 
     STATE = PreferenceState
     FITTED = FittedPreference
+    config: PreferenceOutputConfig
+
+    @property
+    def checked_columns(self) -> tuple[str, ...]:
+        """Both answers."""
+        return self.config.chosen, self.config.rejected
+
+    def faulty_rows(self, rows: TargetRows) -> Iterator[tuple[int, str]]:
+        """Rows whose answers are the same: neither can be preferred."""
+        chosen, rejected = self.checked_columns
+        for row, answers in enumerate(zip(rows[chosen], rows[rejected], strict=True)):
+            if answers[0] and answers[0] == answers[1]:
+                yield row, f"{rejected!r} is the same answer as {chosen!r}"

@@ -87,6 +87,11 @@ class Seq2SeqLmOutputConfig(GeneratingOutputBase, ColumnOutputBase):
         return list(inputs) if self.inputs is None else self.inputs
 
     @property
+    def own_model(self) -> SequenceModelConfig | None:
+        """Its decoder."""
+        return self.model
+
+    @property
     def writes_texts(self) -> bool:
         """It always does."""
         return True

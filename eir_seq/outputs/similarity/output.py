@@ -147,12 +147,13 @@ class FittedSimilarity(FittedOutput):
         if kind == "triplet":
             found = torch.stack([(left * negative).sum(dim=1) for negative in negatives], dim=1)
             return triplet_terms(own, found, target[:, FIRST + 2 :] >= 0, self.config.distance)
-        hard, excluded = None, None
+        matching, hard, excluded = alike(target), None, None
         if negatives:
             hard, contents = torch.cat(negatives), target[:, FIRST + 2 :].T.reshape(-1)
-            excluded = (contents < 0) | (contents == target[:, FIRST + 1, None])
+            is_right = contents == target[:, FIRST + 1, None]  # of which row, (rows, candidates)
+            excluded = (contents < 0) | (matching.float() @ is_right.float() > 0)
         return contrastive_terms(
-            left, right, self._scale(raw), alike(target), hard, excluded, symmetric=self.config.symmetric
+            left, right, self._scale(raw), matching, hard, excluded, symmetric=self.config.symmetric
         )
 
     def loss_counts(self, inputs: Mapping[str, Mapping[str, Tensor]], target: Tensor) -> Tensor:
