@@ -92,6 +92,7 @@ def gs_store() -> Iterator[str]:
 
     server = create_server("127.0.0.1", 0, in_memory=True)
     server.start()
+    forgiving(server._api._httpd)
     yield f"http://127.0.0.1:{server._api._httpd.server_port}"
     server.stop()
 
@@ -190,18 +191,22 @@ def folder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_
     return Folder(bucket.url, bucket.put)
 
 
-class _Server(ThreadingHTTPServer):
-    """A web server that says nothing when a client goes away in the middle of a file."""
+def forgiving(server: Any) -> None:
+    """Let a web server say nothing when a client goes away in the middle of a file."""
+    report = server.handle_error
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
+    def handle_error(*about: Any) -> None:
         if not isinstance(sys.exc_info()[1], ConnectionError):
-            super().handle_error(request, client_address)
+            report(*about)
+
+    server.handle_error = handle_error
 
 
 @contextmanager
 def serving(handler: Callable[..., Any]) -> Iterator[str]:
     """The address of a web server."""
-    server = _Server(("127.0.0.1", 0), handler)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    forgiving(server)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
