@@ -109,8 +109,8 @@ def broker_faults(sections: Sections) -> Iterator[Fault]:
         yield from _adversary_faults(f"adversaries[{number}]", adversary, sections)
     if sections.trainer is not None and sections.trainer.compile and (sections.broker or sections.adversaries):
         what = " and ".join(name for name in ("broker", "adversaries") if getattr(sections, name))
-        message = f"cannot be combined with {what}: torch.compile does not trace what their hooks do between layers"
-        yield Fault("trainer.compile", message)
+        reason = "torch.compile does not trace what their hooks do between layers"
+        yield Fault("trainer.compile", f"cannot be combined with {what}: {reason}")
 
 
 def _adversary_faults(place: str, adversary: AdversaryConfig, sections: Sections) -> Iterator[Fault]:

@@ -111,7 +111,7 @@ def fit(
     if config.trainer.averaging is not None:
         averaging = Averaging(network, config.trainer.averaging, module.schedule_steps)
     if config.trainer.compile:
-        # In place: names of parameters stay as they are. Random numbers, too: dropout, and the noise of diffusion.
+        # In place: names of parameters stay as they are. So do torch's random numbers, such as the noise of diffusion.
         network.compile(dynamic=True, options={"fallback_random": True})
     loop = RunLoop(
         config,

@@ -448,7 +448,8 @@ def test_pictures_and_arrays_guide_at_full_resolution(tmp_path: Path) -> None:
     sections["data"] = {**config(tmp_path, {})["data"], "on_missing": "keep"}
     train(validate_experiment(config(tmp_path, outputs, **sections)))
     bundle = read_bundle(tmp_path / "run/bundle")
-    assert bundle.network.head("picture").unet.first.weight.shape[1] == 1 + 2  # type: ignore[union-attr]
+    head: Any = bundle.network.head("picture")
+    assert head.unet.first.weight.shape[1] == 1 + 2
     predictor = Predictor(bundle, accelerator="cpu", file_dir=tmp_path)
     found = predictor.predict([{"picture": "3.png", "array": "3.npy"}, {"picture": None, "array": "3.npy"}])
     assert all(row["picture"].shape == row["field"].shape == (6, 8) for row in found)
@@ -544,7 +545,7 @@ def test_nothing_is_generated_without_inputs(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("block", blocks(ROOT / "docs/guide/diffusion.md", "yaml"), ids=str)
+@pytest.mark.parametrize("block", list(blocks(ROOT / "docs/guide/diffusion.md", "yaml")), ids=str)
 def test_an_example_of_the_guide_trains(block: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_pictures(tmp_path)
     rows = (tmp_path / "rows.csv").read_text().replace("level", "digit", 1)
