@@ -20,7 +20,7 @@ from eir_seq import spool
 from eir_seq.data import encoded, rows
 from eir_seq.data.batching import batch_costs
 from eir_seq.data.dataset import BatchKeys
-from eir_seq.data.readers import delimited
+from eir_seq.data.readers import base, delimited
 from eir_seq.data.source import load_splits
 from eir_seq.data.tables import shared_texts
 from eir_seq.outputs import build_output
@@ -32,7 +32,7 @@ from tests.data.conftest import Config, write
 from tests.data.test_module import module
 
 ROWS = 20_000
-PARTS = 64
+PARTS = 512
 """Rows of a part, in place of thousands, so that parts are small next to 20,000 rows."""
 
 
@@ -43,11 +43,13 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     for holder in (spool, rows, delimited):
         monkeypatch.setattr(holder, "ROWS_PER_BATCH", PARTS)
     monkeypatch.setattr(evaluation, "ROWS_AT_ONCE", PARTS)
+    monkeypatch.setattr(rows_module, "AT_ONCE", PARTS)
+    monkeypatch.setattr(base, "BLOCK", 4096)
     monkeypatch.setattr(encoded, "FORGOTTEN", 1)
 
 
 def grown(action: Any) -> tuple[float, Any]:
-    """Bytes per row that an action held at most, beyond a hundredth of its rows as objects; and what it gave."""
+    """Bytes per row that an action held at most, and what it gave."""
     gc.collect()
     arrow = pa.total_allocated_bytes()
     tracemalloc.start()
@@ -70,19 +72,19 @@ def table_of(path: Path, count: int, *, with_ids: bool) -> str:
 
 @pytest.mark.usefixtures("small_parts")
 @pytest.mark.parametrize("with_ids", [True, False])
-def test_tables_are_read_and_divided(config: Config, tmp_path: Path, with_ids: bool) -> None:
+def test_tables_are_read_and_divided(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_ids: bool
+) -> None:
     # Arrow's reader parses 4 MiB at once, more than this table has: the general one stands for it.
     path = table_of(tmp_path / "a.csv", ROWS, with_ids=with_ids)
     keys: dict[str, Any] = {} if with_ids else {"id": None}
     experiment = config(train=path, validation=0.1, cache_dir=str(tmp_path), **keys)
-    load_splits(experiment)  # imports
-    delimited_plain, delimited._is_plain = delimited._is_plain, lambda *_: False
-    try:
-        size, splits = grown(lambda: load_splits(experiment))
-    finally:
-        delimited._is_plain = delimited_plain
+    monkeypatch.setattr(delimited, "_is_plain", lambda *_: False)
+    few = table_of(tmp_path / "few.csv", 40, with_ids=with_ids)
+    load_splits(experiment.model_copy(update={"data": experiment.data.model_copy(update={"train": few})}))  # imports
+    size, splits = grown(lambda: load_splits(experiment))
     assert splits.counts == {"train": 0.9 * ROWS, "validation": 0.1 * ROWS}
-    assert size < 64
+    assert size < 40
     assert splits.located[0].place(splits.train["id"][7]) is not None
 
 
@@ -94,15 +96,15 @@ def test_batches_of_an_epoch_and_of_an_evaluation(config: Config, tmp_path: Path
 
     def epoch() -> Any:
         data._sampler = None
-        data.encoded["train"].lengths
+        assert data.encoded["train"].lengths.shape == (ROWS // 2, 1)
         return list(data._training_order().batches(0)), data.evaluation_keys("validation"), data.trial_keys
 
     size, (batches, keys, _) = grown(epoch)
-    assert size < 64
+    assert size < 32
     assert sorted(np.concatenate(batches).tolist()) == [*range(ROWS // 2)]
     assert sorted(row for key in keys for row in key.rows) == [*range(ROWS // 2)]
     size, costs = grown(lambda: batch_costs(data.encoded["train"].lengths, batches))
-    assert size < 64
+    assert size < 32
     assert costs.shape == (ROWS // 100,)
 
 
@@ -123,12 +125,11 @@ def test_an_evaluation_and_its_table_of_predictions(config: Config, tmp_path: Pa
     split = Rows(pa.table({"id": ids, "sentiment": classes}))
     outputs = {"sentiment": build_output("sentiment", declared).fit(split)}
     raw, targets = torch.randn(ROWS, 2), outputs["sentiment"].targets(split)
-    order = torch.randperm(ROWS)
+    order, named = torch.randperm(ROWS), Texts(split.column("id"))
 
     def evaluated() -> Any:
         gathered = Gathered(outputs)
         for rows_of in order.split(50):
-            named = Texts(split.column("id"))
             batch = {"row": rows_of, "id": [named[row] for row in rows_of.tolist()]}
             batch["targets"] = {"sentiment": targets[rows_of]}
             gathered.add(batch, {"sentiment": raw[rows_of]}, {})
@@ -138,7 +139,7 @@ def test_an_evaluation_and_its_table_of_predictions(config: Config, tmp_path: Pa
         return found, columns
 
     size, (found, columns) = grown(evaluated)
-    assert size < 100  # of a batch of 50 rows, objects of torch take 20 bytes per row
+    assert size < 80
     assert list(found.ids) == ids.to_pylist()
     assert torch.equal(found.raw["sentiment"], raw)
     whole = outputs["sentiment"].truth(split) | outputs["sentiment"].decode(raw)
