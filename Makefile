@@ -73,7 +73,7 @@ test-slow: $(VENV)/.installed-dev  ## the tests that take minutes
 	@OMP_NUM_THREADS=2 $(BIN)/python -m pytest -m "slow and not gpu"
 
 campaign: $(VENV)/.installed-dev  ## kills, full disks, damaged and hostile files: an hour, and a table of what went wrong
-	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.campaign --jobs 2
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.campaign --hour --jobs 2
 
 test-latest: $(LATEST)/.installed  ## the tests with the newest releases of everything and without transformers; before a release
 	@$(LATEST)/bin/python -m pip list 2> /dev/null | grep -E '^(huggingface_hub|tokenizers|datasets|torch|lightning|pydantic) '

@@ -1,6 +1,7 @@
 """``python -m tests.campaign``: inject faults, and print a table of what was tried, right and wrong.
 
-    python -m tests.campaign --seed 0 --jobs 2        # all parts
+    python -m tests.campaign --seed 0 --jobs 2        # all parts, which takes several hours
+    python -m tests.campaign --hour --jobs 2          # as much of them as an hour allows
     python -m tests.campaign --parts disk,damaged     # some of them
     python -m tests.campaign --share 0.05             # a sample
     python -m tests.campaign --results results        # keeps what each case gave, so that a later call
@@ -43,6 +44,8 @@ SAMPLE: dict[str, float] = {
     "options": 0.2, "ranks": 0.002, "signals": 0.01, "soak": 0.5, "sweeps": 0.01,
 }  # fmt: skip
 """The share of each part's cases that the tests run."""
+HOUR = {**dict.fromkeys(SAMPLE, 1.0), "kills": 0.4, "ranks": 0.25, "sweeps": 0.25}
+"""The share of each part's cases that take about an hour together, on two cores without other work."""
 MARKS = ("<!-- campaign -->", "<!-- /campaign -->")
 
 
@@ -133,7 +136,8 @@ def run_part(name: str, options: argparse.Namespace) -> Line:
     line = kept if options.only or options.resume else Line(name)
     start = said = time.monotonic()
     before = line.seconds
-    cases = list(load(name).cases(options.seed, SAMPLE[name] if options.sample else options.share))
+    share = SAMPLE[name] if options.sample else HOUR[name] if options.hour else options.share
+    cases = list(load(name).cases(options.seed, share))
     line.cases, line.day = len(cases), datetime.date.today().isoformat()
     cases = [case for case in cases if (options.only or "") in case.name]
     if options.resume and not options.only:
@@ -158,7 +162,7 @@ def run_parts(parts: list[str], options: argparse.Namespace) -> None:
     words += ["--only", options.only] if options.only else []
     words += ["--keep", str(options.keep)] if options.keep else []
     words += ["--resume"] if options.resume else []
-    words += ["--sample"] if options.sample else []
+    words += ["--sample"] if options.sample else ["--hour"] if options.hour else []
 
     def run(part: str) -> None:
         subprocess.run([sys.executable, "-m", "tests.campaign", "--parts", part, "--quiet", *words])
@@ -188,6 +192,7 @@ def main() -> int:
     parser.add_argument("--parts", default=",".join(names()), help="comma-separated; default: %(default)s")
     parser.add_argument("--share", type=float, default=1.0, help="the share of cases to run")
     parser.add_argument("--sample", action="store_true", help="the few cases that the tests run")
+    parser.add_argument("--hour", action="store_true", help="as many cases as take about an hour on 2 cores")
     parser.add_argument("--only", help="only cases whose name contains this")
     parser.add_argument("--keep", type=Path, help="copy the folders of wrong cases here")
     parser.add_argument("--results", type=Path, help="a folder that keeps what each case gave")

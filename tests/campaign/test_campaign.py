@@ -1,4 +1,4 @@
-"""A small seeded sample of every part of the campaign (`make campaign` runs all of it)."""
+"""A small seeded sample of every part of the campaign (`make campaign` runs an hour of it)."""
 
 from __future__ import annotations
 

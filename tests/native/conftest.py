@@ -7,6 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from eir_seq.native import library
+from tests.uninitialized import filled_memory
+
+__all__ = ["filled_memory", "kernels"]
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from eir_seq.models.layers.attention import grouping, packed, spelled_out
 from eir_seq.models.layers.attention.grouping import planned
 from eir_seq.models.layers.attention.packed import DistanceBias, PackedBias, packed_attention
 
-LENGTHS, MEMORY = (3, 1, 8, 8, 5), (4, 7, 2, 2, 1)
+LENGTHS, MEMORY = (3, 1, 8, 0, 8, 5), (4, 7, 2, 3, 2, 1)
 
 
 def reference(

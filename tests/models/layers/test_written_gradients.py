@@ -89,3 +89,11 @@ def test_derivatives_of_derivatives(monkeypatch: pytest.MonkeyPatch) -> None:
     for causal in (False, True):
         attention = partial(spelled_out.attention, dropout=0.3, scale=0.7, causal=causal)
         assert again(attention, query, key, value, bias)
+
+
+def test_keys_that_no_query_sees_have_zero_gradients() -> None:
+    """Keys of a batch without queries, as those of an empty text beside blocks of others."""
+    query, key, value = (torch.randn(2, 2, length, 3, requires_grad=True) for length in (0, 5, 5))
+    mixed = spelled_out.attention(query, key, value, torch.zeros(2, 5, requires_grad=True)[:, None], 0.0, 1.0)
+    gradients = torch.autograd.grad(mixed.sum(), (key, value))
+    assert not any(gradient.any() for gradient in gradients)
