@@ -14,6 +14,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 T = TypeVar("T")
+AT_ONCE = 8192
+"""Values that are Python objects at once."""
 SHARED = 1000
 """Distinct texts of a column up to which equal ones share their memory."""
 
@@ -47,8 +49,10 @@ class Values(Sequence[T]):
         return found
 
     def __iter__(self) -> Iterator[T]:
-        chunks = (chunk.to_pylist() if isinstance(chunk, pa.Array) else chunk for chunk in self._chunks)
-        return (value for chunk in chunks for value in chunk)
+        for chunk in self._chunks:
+            for start in range(0, len(chunk), AT_ONCE):
+                part = chunk[start : start + AT_ONCE]
+                yield from part.to_pylist() if isinstance(part, pa.Array) else part
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and len(self) == len(other) and all(map(eq, self, other))

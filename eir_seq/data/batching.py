@@ -58,8 +58,8 @@ class TrainingOrder:
         self.seed = seed
         self.num_rows = len(self.lengths)
         self._totals = self.lengths[:, 0] if self.lengths.shape[1] == 1 else self.lengths.sum(axis=1)
-        every = np.arange(self.num_rows, dtype=np.int32 if self.num_rows < 2**31 else np.int64)
-        class_rows = [every]
+        every: Rows = np.arange(self.num_rows, dtype=np.int32 if self.num_rows < 2**31 else np.int64)
+        class_rows: list[Rows] = [every]
         if len(classes) == 1:
             _, codes = np.unique(np.asarray(classes[0]), return_inverse=True)
             class_rows = [every[codes == code] for code in range(codes.max() + 1)]
@@ -111,13 +111,14 @@ def evaluation_batches(
     Without `length_buckets` and `max_tokens` the rows keep their order.
     """
     lengths = _as_columns(lengths)
-    order = np.arange(len(lengths))
+    order: Rows = np.arange(len(lengths))
     if length_buckets or max_tokens is not None:
         order = np.argsort(-lengths.sum(axis=1), kind="stable")
     if max_tokens is None:
         return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
     check_budget(lengths, max_tokens)
-    batches, start = [], 0
+    batches: list[Rows] = []
+    start = 0
     while start < len(order):
         window = order[start : start + batch_size]
         widths = np.maximum.accumulate(lengths[window], axis=0).sum(axis=1)
@@ -241,7 +242,7 @@ def _length_buckets(
 ) -> tuple[list[Rows], list[int]]:
     """Rows cut by length into buckets, and the rows per batch that keep the budget for any mixture within a bucket."""
     totals = lengths.sum(axis=1)
-    order = np.argsort(totals, kind="stable")
+    order: Rows = np.argsort(totals, kind="stable")
     num_batches = max(int(totals.sum()) // max_tokens, len(lengths) // batch_size)
     size = min(max(num_batches // MIN_BUCKETS, MIN_BUCKET_BATCHES), MAX_BUCKET_BATCHES)
     buckets, capacities, start = [], [], 0

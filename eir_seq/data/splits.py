@@ -17,6 +17,7 @@ from eir_seq.data.batching import apportion
 from eir_seq.data.readers.base import FaultLog
 from eir_seq.errors import Fault, UserError
 from eir_seq.randomness import derive_seeds
+from eir_seq.spool import forget_pages
 
 Column: TypeAlias = "Sequence[str] | pa.ChunkedArray"
 
@@ -207,4 +208,5 @@ def _lots(ids: Column, seed: int) -> NDArray[np.int64]:
         names = chunk.to_pylist() if isinstance(chunk, pa.Array) else chunk
         lots[start : start + len(names)] = derive_seeds(seed, "split", names=names)
         start += len(names)
+        forget_pages()
     return lots

@@ -8,12 +8,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cached_property
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from eir_seq.errors import Fault, UserError
@@ -28,6 +29,8 @@ from eir_seq.tokenizers.vocabulary import Vocabulary
 CONFIG_FILE = "tokenizer_config.json"
 _SENTINEL = re.compile(r"<extra_id_\d+>")
 SURROGATE = re.compile("[\ud800-\udfff]")
+BYTES_AT_ONCE = 1 << 22
+"""Bytes of texts that are encoded at once; each takes about 20 for a while."""
 
 
 class TokenizerCore(Vocabulary):
@@ -137,6 +140,15 @@ class TokenizerCore(Vocabulary):
         Raises:
             UserError: as `encode_batch`.
         """
+        ends = np.cumsum(pc.binary_length(texts).to_numpy(zero_copy_only=False).astype(np.int64))
+        if not len(ends) or ends[-1] <= BYTES_AT_ONCE:
+            return self._encode_column(texts)
+        cuts = np.unique(ends // BYTES_AT_ONCE, return_index=True)[1].tolist()
+        parts = [self._encode_column(texts[start:stop]) for start, stop in pairwise([*cuts, len(texts)])]
+        sizes = np.concatenate([np.diff(bounds) for _, bounds in parts])
+        return np.concatenate([ids for ids, _ in parts]), np.concatenate([[0], np.cumsum(sizes)])
+
+    def _encode_column(self, texts: pa.StringArray) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         plain: PlainVocabulary | PlainBytes | PlainSubwords | None = getattr(self._backend, "plain", None)
         if plain is None:
             return _joined([encoding.ids for encoding in self.encode_batch(texts.to_pylist())])

@@ -321,9 +321,9 @@ class Gathered:
         if self._averages and (average := average_of(outputs, values)) is not None:
             values["", AVERAGE] = average
         self._ids.extend(self._last_ids)
-        self._last_ids = []
+        ids, self._ids, self._last_ids = self._ids.in_order(order.numpy()), Packed(), []
         return Evaluation(
-            ids=self._ids.in_order(order.numpy()),
+            ids=ids,
             rows=_positions(rows[order]),
             raw=raws,
             targets=targets,

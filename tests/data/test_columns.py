@@ -135,7 +135,10 @@ def random_file(draw: Random) -> bytes:
     """Rows of a few columns with odd cells, line ends and defects."""
     width, end = draw.randint(1, 4), draw.choice(["\n", "\r\n", "\r", "\n"])
     cells = ["a", "", "1.5", " b ", "é", "x y", "NA", "\ufeff", "\t", "'", "#", "a" * draw.choice([3, 300])]
-    odd = draw.choice([[], [], [], ['"'], ['"a"'], ['"a,b"'], ["\0"], ["a,b"], ['"a\nb"']])
+    quoted = ['"a"', '"a,b"', '""', '"a ""b"""', '"", ""']
+    odd = draw.choice(
+        [[], [], [], ['"'], quoted, quoted, ['"a,b"'], ['5"', *quoted], ['"a"b'], ["\0"], ["a,b"], ['"a\nb"']]
+    )
     rows = [[draw.choice(cells + odd) for _ in range(width)] for _ in range(draw.randint(1, 30))]
     lines = [",".join(f"c{number}" for number in range(width)), *(",".join(row) for row in rows)]
     if draw.random() < 0.2:
@@ -156,18 +159,22 @@ def outcome(path: Path, monkeypatch: pytest.MonkeyPatch, quote: str | None, *, p
         except UserError as error:
             return [(fault.place, fault.message) for fault in error.faults]
     assert raw.lines is not None
-    return raw.table.to_pydict(), raw.lines.tolist(), raw.record, raw.warnings
+    return raw.table.to_pydict(), list(raw.lines), raw.record, raw.warnings
 
 
 def test_plain_files_are_read_as_all_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Arrow's reader gives the rows, lines and faults of the general one, and takes part in enough of the files."""
     draw, path, taken = Random(0), tmp_path / "a.csv", 0
-    for _ in range(120):
+    quoted = 0
+    for number in range(200):
         write(path, random_file(draw))
         quote = draw.choice(['"', None])
-        taken += delimited._is_plain(str(path), quote)
-        assert outcome(path, monkeypatch, quote, plain=True) == outcome(path, monkeypatch, quote, plain=False)
-    assert taken > 25
+        monkeypatch.setattr(delimited, "SCANNED", draw.choice([7, 64, 1 << 18]))
+        plain = delimited._is_plain(str(path), ",", quote)
+        taken, quoted = taken + plain, quoted + (plain and quote is not None and b'"' in path.read_bytes())
+        assert outcome(path, monkeypatch, quote, plain=True) == outcome(path, monkeypatch, quote, plain=False), number
+    assert taken > 35
+    assert quoted > 5
 
 
 # --------------------------------------------------------------------------------------------------- wide tables

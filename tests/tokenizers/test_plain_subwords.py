@@ -11,7 +11,7 @@ import pytest
 from tokenizers import Tokenizer as RustTokenizer
 from tokenizers import models, pre_tokenizers
 
-from eir_seq.tokenizers import plain_subwords, train_tokenizer
+from eir_seq.tokenizers import core, plain_subwords, train_tokenizer
 from eir_seq.tokenizers.plain_subwords import GptWords, PlainBytes, PlainSubwords
 from eir_seq.tokenizers.plain_words import PlainWords
 from tests.tokenizers.test_plain_words import TEXTS as PLAIN
@@ -77,6 +77,16 @@ def test_what_is_left_to_the_library() -> None:
     assert (
         of(models.WordPiece(unk_token="[UNK]"), pre_tokenizers.BertPreTokenizer()) is None
     )  # its normalizer is absent
+
+
+def test_long_columns_are_encoded_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = train_tokenizer("bpe", PLAIN, vocab_size=400)
+    whole = rows(tokenizer, COLUMN)
+    monkeypatch.setattr(core, "BYTES_AT_ONCE", 100)
+    assert rows(tokenizer, COLUMN) == whole
+    assert rows(tokenizer, pa.array(["", "a" * 300, "", "b"])) == [
+        e.ids for e in tokenizer.encode_batch(["", "a" * 300, "", "b"])
+    ]
 
 
 def test_bytes_of_any_text_are_looked_up() -> None:

@@ -298,7 +298,7 @@ def file_record(path: str, table: pa.Table) -> dict[str, Any]:
     """What the manifest says about a file: path, sha256 of its bytes, rows and columns."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
-        while block := file.read(1 << 20):
+        while block := file.read(BLOCK):
             digest.update(block)
     return {
         "path": os.path.abspath(path),

@@ -155,7 +155,7 @@ class PassWindows:
         rows, _ = self._passes.take(key.number * self.buffer, self.buffer)
         split = self.encoder(rows)
         batches = pass_batches(
-            split.lengths,
+            split.lengths.astype(np.int64),
             batch_size=self.batch_size,
             max_tokens=self.max_tokens,
             by_length=self.by_length,

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,14 @@ from eir_seq.files import read_json
 from eir_seq.modalities.base import BYTES, LENGTH, STATE_FILE, TOKENS, RowSource
 from eir_seq.modalities.sequence.batches import IDS
 from eir_seq.modalities.sequence.config import SequenceInputConfig
-from eir_seq.modalities.sequence.fitted import ROWS_PER_BATCH, SHORTENED, TOKENIZER_FOLDER, UNKNOWN, FittedSequence
+from eir_seq.modalities.sequence.fitted import (
+    ROWS_PER_BATCH,
+    SHORTENED,
+    TOKENIZER_FOLDER,
+    UNKNOWN,
+    FittedSequence,
+    as_texts,
+)
 from eir_seq.modalities.sequence.preprocess import ROWS_MEASURED, SequenceModality, batches_of
 from eir_seq.randomness import Draw
 from eir_seq.tokenizers import Tokenizer, load_tokenizer
@@ -135,8 +143,9 @@ class FittedDocuments(FittedSequence):
     def encode(self, rows: Mapping[str, Sequence[str]]) -> dict[str, pa.Array]:
         """All token ids of each text, without special tokens, and their number; `bytes` of the text in UTF-8."""
         texts = [pieces(text) for text in rows[self.config.column]]
-        encodings = iter(self.tokenizer.encode_batch([piece for text in texts for piece in text]))
-        ids = [np.concatenate([np.asarray(next(encodings).ids, np.int32) for _ in text]) for text in texts]
+        tokens_of, bounds = self.tokenizer.encode_column(as_texts([piece for text in texts for piece in text]))
+        bounds = bounds[np.concatenate([[0], np.cumsum([len(text) for text in texts], dtype=np.int64)])]
+        ids = [tokens_of[start:stop] for start, stop in pairwise(bounds.tolist())]
         if self.end is not None:  # blocks append it to each text
             ids = [without_end(row, self.end) for row in ids]
         tokens = pa.array([len(row) for row in ids], pa.int32())

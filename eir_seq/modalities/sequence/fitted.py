@@ -150,13 +150,15 @@ class FittedSequence(FittedModality):
         """
         pair = self.config.pair_column
         if self._of_texts:
-            return self._encode_texts(_texts(rows[self.config.column]), None if pair is None else _texts(rows[pair]))
+            return self._encode_texts(
+                as_texts(rows[self.config.column]), None if pair is None else as_texts(rows[pair])
+            )
         contents = [self.text_cells.content(text) for text in rows[self.config.column]]
         spans = any(source.reads_offsets for source in self.sources.values())
         spaced = "xpaths" not in self.sources
         read = tokenize(self.tokenizer, contents, self.config.max_characters, offsets=spans, spaced=spaced)
         text = joined_rows(read.ids)
-        of_pair = None if pair is None else self._tokens_of(_texts(rows[pair]))
+        of_pair = None if pair is None else self._tokens_of(as_texts(rows[pair]))
         columns = self._facts(text, of_pair, read.shortened, self._others(rows))
         if read.words is not None:
             columns[WORDS] = ragged(read.words)
@@ -359,7 +361,7 @@ def cells_of(source: TensorSource, rows: Any) -> list[Any]:
     return [parse_cell(text) for text in rows[source.column]] if source.column is not None else []
 
 
-def _texts(values: Sequence[str]) -> pa.StringArray:
+def as_texts(values: Sequence[str]) -> pa.StringArray:
     """Texts as a column; lone surrogates, which no encoding can express, are U+FFFD."""
     try:
         return pa.array(values, pa.string())
