@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
+from collections.abc import Generator
 
 import pytest
 
 # What is tested must not depend on what is built on this machine; EIR_SEQ_NATIVE=1 tests native kernels everywhere.
 os.environ.setdefault("EIR_SEQ_NATIVE", "0")
+# Compiled modules are kept, whatever the environment says: each process that a test starts would compile all again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 LONG = ("test_every_command_of_the_readme_works", "test_the_commands_do_what_the_tutorial_says", "test_fast_parts")
 """Tests that take a minute or more; they come first, so that no process is left alone with one at the end."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect no garbage among the modules and tests that are found, then or later: all of them stay."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
