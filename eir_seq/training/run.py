@@ -5,30 +5,20 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from base64 import b64encode
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from eir_seq import machine
-from eir_seq.config.metrics import AVERAGE
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, RunFailed, UserError
 from eir_seq.models.layers.kernels import used
-from eir_seq.outputs.generation.source import BETWEEN
 from eir_seq.outputs.generation.writing import check_writing
-from eir_seq.outputs.predictions import write_predictions
 from eir_seq.remote import is_url
 from eir_seq.training.assemble import Parts, assemble, resolved
-from eir_seq.training.attributions import (
-    Evaluated,
-    check_interpretations,
-    interpretations_of,
-    write_attributions,
-)
+from eir_seq.training.attributions import check_interpretations, interpretations_of
 from eir_seq.training.bundle import WEIGHTS, write_models
 from eir_seq.training.callbacks import build_callbacks, shows_progress
 from eir_seq.training.checkpoints import CheckpointStore
@@ -50,7 +40,7 @@ from eir_seq.training.folder import (
 )
 from eir_seq.training.follow import evaluate_best, follow
 from eir_seq.training.kernels import choose_kernels
-from eir_seq.training.latents import check_layers, write_latents
+from eir_seq.training.latents import check_layers
 from eir_seq.training.launch import Launch, launched_rank, place_of
 from eir_seq.training.lightning import Callback
 from eir_seq.training.loop import RunLoop
@@ -58,12 +48,12 @@ from eir_seq.training.manifest import RunManifest
 from eir_seq.training.metrics_file import Measurement, MetricsFile
 from eir_seq.training.monitor import Monitor
 from eir_seq.training.optimization import total_steps
+from eir_seq.training.outcome import Outcome, result_of
 from eir_seq.training.preflight import check_config, check_parts
 from eir_seq.training.remote_run import train_remotely
 from eir_seq.training.report_data import ReportData, length_summary
 from eir_seq.training.run_state import RunState
-from eir_seq.training.sample_arrays import write_sample_arrays
-from eir_seq.training.samples import Samples, read_samples
+from eir_seq.training.samples import Samples
 from eir_seq.training.signals import SignalGuard, Stopped
 from eir_seq.training.trackers import build_trackers, finish_trackers, log_to_trackers
 from eir_seq.training.trackers.background import BackgroundTracker
@@ -235,10 +225,8 @@ class _Run:
         self.report.seconds["prepare"] = time.monotonic() - start
         loop = self._fit(parts)
         evaluations = self._evaluate_best(parts, loop.state)
-        result = self._result(loop.state, evaluations)
-        self._write_predictions(parts, evaluations)
-        self._write_latents(parts, evaluations)
-        self._write_attributions(parts, evaluations)
+        result = result_of(self.config, self.path, loop.state, self.monitor, evaluations)
+        Outcome(self.config, self.path, parts, evaluations, self.report, self.device, self.console).write()
         best = loop.state.best_step
         weights = None if best is None else self.store.best(best) / WEIGHTS
         write_models(self.path, self.config, parts.inputs, parts.outputs, parts.network, weights=weights)
@@ -385,93 +373,3 @@ class _Run:
         MetricsFile(self.path / METRICS).append(measurements)
         self.console.evaluated(measurements, best=False)
         log_to_trackers(self.trackers, measurements, step=state.step)
-
-    def _result(self, state: RunState, evaluations: dict[str, Evaluation]) -> dict[str, Any]:
-        return {
-            "status": "finished",
-            "name": self.config.name,
-            "run_dir": str(self.path),
-            "seed": self.config.seed,
-            "steps": state.step,
-            "epochs": state.epoch,
-            "stopped_early": state.stopped_early,
-            "best_step": state.best_step,
-            "monitor": {**asdict(self.monitor), "value": state.best_value},
-            **{
-                metric: {split: found.values["", metric] for split, found in evaluations.items()}
-                for metric in ("loss", AVERAGE)
-                if all(("", metric) in found.values for found in evaluations.values())
-            },
-            **{split: found.by_output() for split, found in evaluations.items()},
-        }
-
-    def _write_latents(self, parts: Parts, evaluations: dict[str, Evaluation]) -> None:
-        if (latents := self.config.trainer.latents) is None:
-            return
-        network = parts.network.to(self.device)
-        for split, found in evaluations.items():
-            write_latents(
-                network,
-                latents,
-                parts.batches(split),
-                self.path / "latents" / split,
-                device=self.device,
-                precision=str(self.config.trainer.precision),
-                evaluation=found,
-                colours=found.columns(parts.outputs, dict(parts.splits.items())[split]),
-                seed=self.config.seed,
-                place="trainer.latents",
-            )
-        network.to("cpu")
-
-    def _write_attributions(self, parts: Parts, evaluations: dict[str, Evaluation]) -> None:
-        if not (wanted := interpretations_of(self.config.inputs)):
-            return
-        rows = dict(parts.splits.items())
-        evaluated = [
-            Evaluated(split, rows[split], parts.data.encoded[split], found) for split, found in evaluations.items()
-        ]
-        write_attributions(
-            self.path,
-            wanted,
-            parts.network.to(self.device),
-            parts.inputs,
-            parts.outputs,
-            evaluated,
-            device=self.device,
-            console=self.console,
-        )
-        parts.network.to("cpu")
-
-    def _write_predictions(self, parts: Parts, evaluations: dict[str, Evaluation]) -> None:
-        folder = self.path / "predictions"
-        folder.mkdir(exist_ok=True)
-        for split, found in evaluations.items():
-            rows = dict(parts.splits.items())[split]
-            ids, limit = list(parts.data.encoded[split].ids), self.config.trainer.limit_of(split)
-            assert found.ids == [ids[row] for row in found.rows], f"the evaluation of {split} mixed up rows"
-            assert limit or len(ids) == len(found.ids), f"the evaluation of {split} did not see every row once"
-            shown = {name: parts.shown(split, name) for name in parts.inputs}
-            for name, output in parts.outputs.items():
-                if name not in found.targets:
-                    continue
-                raw, places = found.of_labelled(name)
-                if name in found.labelled:
-                    self.report.labelled.setdefault(split, {})[name] = places
-                self.report.add_worst(
-                    split,
-                    output,
-                    raw,
-                    found.targets[name],
-                    [found.ids[place] for place in places],
-                    inputs={
-                        input_: [values[found.rows[place]] for place in places] for input_, values in shown.items()
-                    },
-                )
-            write_sample_arrays(self.path, split, parts.outputs, found)
-            wanted = self.report.shown_inputs(split) | {
-                part for sample in read_samples(self.path) for part in sample.prompt.split(BETWEEN)
-            }
-            pictures = parts.thumbnails(split, shown, wanted)
-            self.report.thumbnails |= {form: b64encode(x).decode("ascii") for form, x in pictures.items()}
-            write_predictions(folder / f"{split}.csv", found.ids, found.columns(parts.outputs, rows))
