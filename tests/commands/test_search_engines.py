@@ -15,15 +15,7 @@ import pytest
 
 from eir_seq.commands import main
 from eir_seq.inference.jobs import read_jobs
-from tests.commands.test_search import (  # noqa: F401 (fixtures)
-    _rows,
-    _run,
-    _starts,
-    _wait_for,
-    _worker,
-    no_worker_stays,
-    project,
-)
+from tests.commands.search_project import rows_of, start_worker, starts_of, sweep, wait_for
 
 pytest.importorskip("optuna", reason="optuna is not installed (extra search)")
 NOT_INSTALLED = "is not installed (extra "
@@ -48,7 +40,7 @@ NOT_INSTALLED = "is not installed (extra "
     ids=lambda value: value[-1] if isinstance(value, list) else "",
 )
 def test_an_engine_with_a_fault_starts_nothing(
-    project: Path,  # noqa: F811
+    project: Path,
     words: list[str],
     line: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -60,7 +52,7 @@ def test_an_engine_with_a_fault_starts_nothing(
         pytest.importorskip("ray", reason=f"Ray {NOT_INSTALLED}ray)")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     monkeypatch.setenv("PATH", os.path.dirname(sys.executable))
-    assert _run("sweep=both", *words) == 2
+    assert sweep("sweep=both", *words) == 2
     error = capsys.readouterr().err
     assert error.startswith(line), error
     assert error.count("\n") == 1
@@ -69,38 +61,38 @@ def test_an_engine_with_a_fault_starts_nothing(
 
 @pytest.mark.parametrize(("engine", "package"), [("slurm", "submitit"), ("ray", "ray")])
 def test_a_package_that_is_missing_is_named(
-    project: Path,  # noqa: F811
+    project: Path,
     engine: str,
     package: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(f"eir_seq.commands.engines.{engine}.is_installed", lambda name: name != package)
-    assert _run("sweep=both", f"sweep.engine={engine}") == 2
+    assert sweep("sweep=both", f"sweep.engine={engine}") == 2
     assert f"{package} is not installed; run: pip install 'eir_seq[{engine}]'" in capsys.readouterr().err
 
 
 def test_a_cluster_out_of_reach_is_told_in_one_line(
-    project: Path,  # noqa: F811
+    project: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     pytest.importorskip("ray", reason=f"Ray {NOT_INSTALLED}ray)")
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))  # bound, and nobody listens
         address = f"ray://127.0.0.1:{found.getsockname()[1]}"
-        assert _run("sweep=both", "sweep.engine=ray", f"sweep.ray.address={address}") == 2
+        assert sweep("sweep=both", "sweep.engine=ray", f"sweep.ray.address={address}") == 2
     assert capsys.readouterr().err == f"sweep.ray.address: {address} cannot be reached: Connection refused\n"
 
 
 def test_a_file_may_hold_settings_of_several_engines(
-    project: Path,  # noqa: F811
+    project: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     path = project / "conf" / "sweep" / "both.yaml"
     path.write_text(path.read_text() + "ray: {address: 'ray://head:10001'}\nslurm: {partition: gpu}\n")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
-    assert _run("sweep=both", "sweep.trials=1", "sweep.gpus_per_trial=1", "sweep.cpus_per_trial=2") == 0
+    assert sweep("sweep=both", "sweep.trials=1", "sweep.gpus_per_trial=1", "sweep.cpus_per_trial=2") == 0
     assert "trial 0 starts (GPU 7, 2 CPUs): optimizer.lr=" in capsys.readouterr().out
 
 
@@ -117,7 +109,7 @@ def test_a_search_waits_without_torch() -> None:
 SLURM = ("sweep.engine=slurm", "sweep.slurm.cluster=local")
 
 
-def _on_slurm(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def _on_slurm(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("submitit", reason=f"submitit {NOT_INSTALLED}slurm)")
     root = str(Path(__file__).resolve().parents[2])
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]))
@@ -128,36 +120,36 @@ def _on_slurm(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: 
 
 @pytest.mark.slow
 def test_workers_of_an_array_share_a_study(
-    project: Path,  # noqa: F811
+    project: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     _on_slurm(project, monkeypatch)
     monkeypatch.setenv("FAKE_PAUSE", "0.2")
     words = ["sweep=both", "sweep.trials=6", "sweep.n_jobs=2", *SLURM, "note=https://me:canary@host/x"]
-    assert _run(*words) == 0
+    assert sweep(*words) == 0
     output = capsys.readouterr().out
     assert "2 workers in SLURM's queue" in output
     assert "trial 5 complete" in output
-    assert [row["state"] for row in _rows(project / "s")] == ["complete"] * 6
-    assert [_starts(project / "s", number) for number in range(6)] == [1] * 6
+    assert [row["state"] for row in rows_of(project / "s")] == ["complete"] * 6
+    assert [starts_of(project / "s", number) for number in range(6)] == [1] * 6
     logs = [(project / "s" / "jobs" / f"worker-{number}.log").read_text() for number in (0, 1)]
     assert all(" starts: " in log for log in logs)  # both did some
     written = [path for path in (project / "s").rglob("*") if path.is_file()]
     assert not any(b"canary" in path.read_bytes() for path in written)
-    assert _run(*words) == 0  # nothing left to do, and nothing is submitted
+    assert sweep(*words) == 0  # nothing left to do, and nothing is submitted
     assert "0 workers in SLURM's queue" in capsys.readouterr().out
 
 
 @pytest.mark.slow
 def test_a_preempted_worker_continues_its_trial(
-    project: Path,  # noqa: F811
+    project: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     _on_slurm(project, monkeypatch)
-    driver = _worker(project, "sweep=both", "sweep.trials=3", *SLURM, FAKE_PAUSE="0.5")
+    driver = start_worker(project, "sweep=both", "sweep.trials=3", *SLURM, FAKE_PAUSE="0.5")
     # The worker that is submitted is the same script, whose trials are the fake ones.
-    _wait_for((project / "s" / "1" / "metrics.csv").exists)
+    wait_for((project / "s" / "1" / "metrics.csv").exists)
     task = next(
         int(path.parent.name)
         for path in Path("/proc").glob("[0-9]*/cmdline")
@@ -166,8 +158,8 @@ def test_a_preempted_worker_continues_its_trial(
     os.kill(task, signal.SIGUSR2)
     output, _ = driver.communicate(timeout=120)
     assert driver.returncode == 0, output
-    assert [row["state"] for row in _rows(project / "s")] == ["complete"] * 3
-    starts = [_starts(project / "s", number) for number in range(3)]
+    assert [row["state"] for row in rows_of(project / "s")] == ["complete"] * 3
+    starts = [starts_of(project / "s", number) for number in range(3)]
     assert sum(starts) == 4
     assert starts[0] == 1
 
@@ -198,10 +190,10 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, Any]]:
 
 
 @pytest.mark.slow
-def test_trials_of_a_lost_node_continue_on_another(project: Path, cluster: tuple[Any, Any]) -> None:  # noqa: F811
+def test_trials_of_a_lost_node_continue_on_another(project: Path, cluster: tuple[Any, Any]) -> None:
     nodes, second = cluster
     words = ["sweep=both", "sweep.trials=6", "sweep.engine=ray", f"sweep.ray.address={nodes.address}"]
-    driver = _worker(project, *words, "sweep.ray.environment=[FAKE_PAUSE]", FAKE_PAUSE="2")
+    driver = start_worker(project, *words, "sweep.ray.environment=[FAKE_PAUSE]", FAKE_PAUSE="2")
     folder = project / "s"
 
     def half_done() -> set[str]:
@@ -209,14 +201,14 @@ def test_trials_of_a_lost_node_continue_on_another(project: Path, cluster: tuple
         found = {path.parent for path in folder.glob("[0-9]/metrics.csv") if len(path.read_text().splitlines()) > 2}
         return {path.name for path in found if not (path / "result.json").exists()}
 
-    _wait_for((folder / "0" / "result.json").exists, 120)
-    _wait_for(lambda: len(half_done()) == 2, 120)
+    wait_for((folder / "0" / "result.json").exists, 120)
+    wait_for(lambda: len(half_done()) == 2, 120)
     finished = {path.parent.name for path in folder.glob("[0-9]/result.json")}
     nodes.remove_node(second, allow_graceful=False)
     output, _ = driver.communicate(timeout=300)
     assert driver.returncode == 0, output
-    assert [row["state"] for row in _rows(folder)] == ["complete"] * 6
-    starts = {str(number): _starts(folder, number) for number in range(6)}
+    assert [row["state"] for row in rows_of(folder)] == ["complete"] * 6
+    starts = {str(number): starts_of(folder, number) for number in range(6)}
     assert all(starts[number] == 1 for number in finished)
     assert sorted(starts.values()) == [1] * 5 + [2]
     assert " continues (node " in output
@@ -224,7 +216,7 @@ def test_trials_of_a_lost_node_continue_on_another(project: Path, cluster: tuple
 
 @pytest.mark.slow
 def test_ray_prunes_stops_and_continues(
-    project: Path,  # noqa: F811
+    project: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -236,19 +228,19 @@ def test_ray_prunes_stops_and_continues(
         "sweep.trials=4", "sweep.pruner=median", "sweep.pruner_startup=1", "sweep.engine=ray", "sweep.n_jobs=1",
         "sweep.ray.address=local", "sweep.ray.environment=[FAKE_PAUSE]", "note=https://me:canary@host/x",
     ]  # fmt: skip
-    driver = _worker(project, *words, FAKE_PAUSE="0.7")
-    _wait_for((project / "s" / "0" / "metrics.csv").exists, 120)
+    driver = start_worker(project, *words, FAKE_PAUSE="0.7")
+    wait_for((project / "s" / "0" / "metrics.csv").exists, 120)
     driver.send_signal(signal.SIGTERM)
     output, _ = driver.communicate(timeout=120)
     assert driver.returncode == 128 + signal.SIGTERM, output
-    assert [row["state"] for row in _rows(project / "s")] == ["running"]
+    assert [row["state"] for row in rows_of(project / "s")] == ["running"]
     assert (project / "s" / "jobs" / "0.log").read_text().endswith("saved\n")
     monkeypatch.setenv("FAKE_PAUSE", "0.7")
-    assert _run(*words) == 0
-    rows = _rows(project / "s")
+    assert sweep(*words) == 0
+    rows = rows_of(project / "s")
     assert [row["optimizer.lr"] for row in rows] == points
     assert rows[0]["state"] == "complete"
-    assert _starts(project / "s", 0) == 2
+    assert starts_of(project / "s", 0) == 2
     assert "pruned" in [row["state"] for row in rows[1:]]
     pruned = [job for job in read_jobs(project / "s") if job.status == "pruned"]
     assert pruned[0].message.startswith("stopped by median at evaluation ")
@@ -258,11 +250,11 @@ def test_ray_prunes_stops_and_continues(
 
 
 @pytest.mark.slow
-def test_bad_trials_are_recorded_on_ray(project: Path, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
+def test_bad_trials_are_recorded_on_ray(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("ray", reason=f"Ray {NOT_INSTALLED}ray)")
     words = ["sweep.sampler=grid", "data.batch_size=3,4,5,8", "sweep.timeout=2", "sweep.engine=ray"]
-    assert _run(*words, "sweep.ray.address=local") == 0
-    by_size = {row["data.batch_size"]: row for row in _rows(project / "s")}
+    assert sweep(*words, "sweep.ray.address=local") == 0
+    by_size = {row["data.batch_size"]: row for row in rows_of(project / "s")}
     assert {size: row["state"] for size, row in by_size.items()} == {
         "3": "failed", "4": "failed", "5": "timeout", "8": "complete",
     }  # fmt: skip
@@ -270,10 +262,10 @@ def test_bad_trials_are_recorded_on_ray(project: Path, capsys: pytest.CaptureFix
     assert messages[int(by_size["3"]["number"])] == "row 17 has a loss of nan"
     assert messages[int(by_size["5"]["number"])] == "stopped after 2 s (sweep.timeout)"
     capsys.readouterr()
-    assert _run(*words, "sweep.ray.address=local", "sweep.cpus_per_trial=99") == 2
+    assert sweep(*words, "sweep.ray.address=local", "sweep.cpus_per_trial=99") == 2
     assert "sweep.cpus_per_trial: 99 CPU, and no node has more than " in capsys.readouterr().err
     # The same study goes on with another engine; nothing that ended is repeated.
-    starts = [_starts(project / "s", number) for number in range(4)]
-    assert _run(*words[:-1]) == 0
-    assert [_starts(project / "s", number) for number in range(4)] == starts
+    starts = [starts_of(project / "s", number) for number in range(4)]
+    assert sweep(*words[:-1]) == 0
+    assert [starts_of(project / "s", number) for number in range(4)] == starts
     assert main(["runs", "compare", "s"]) == 0
