@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -19,6 +20,11 @@ from eir_seq.native.library import FLAGS, LIBRARY, SOURCES, Build, Key, builds, 
 
 LOG = "build.log"
 """What the compiler said when it failed."""
+_PROGRAM = """
+import json, sys
+from torch.utils.cpp_extension import load
+load(**json.loads(sys.argv[1]), is_python_module=False)
+"""
 
 
 def build() -> tuple[Build, bool]:
@@ -72,21 +78,27 @@ def _made(folder: Path, key: Key, compiler: str) -> Build:
 
 
 def _compile(folder: Path, name: str) -> None:
-    from torch.utils.cpp_extension import load
-
+    """In a process of its own: torch loads what it has compiled, and a process that has a library of that name loaded,
+    from wherever, would be aborted."""
+    arguments = {
+        "name": namespace(name),
+        "sources": [str(path) for path in sorted(SOURCES.glob("*.cpp"))],
+        "extra_cflags": FLAGS,
+        "build_directory": str(folder),
+    }
     with _tools_in_path():
-        try:
-            load(
-                namespace(name),
-                [str(path) for path in sorted(SOURCES.glob("*.cpp"))],
-                extra_cflags=list(FLAGS),
-                build_directory=str(folder),
-                is_python_module=False,
-            )
-        except (RuntimeError, OSError, subprocess.SubprocessError) as error:
-            log = folder.parent / LOG
-            log.write_text(str(error), encoding="utf-8")
-            raise RunFailed(f"the kernels cannot be compiled; {log} has what the compiler said") from error
+        done = subprocess.run(  # noqa: S603
+            [sys.executable, "-P", "-c", _PROGRAM, json.dumps(arguments)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+        )
+    if done.returncode != 0:
+        log = folder.parent / LOG
+        log.write_text(f"{done.stdout}\nexit code {done.returncode}\n", encoding="utf-8")
+        raise RunFailed(f"the kernels cannot be compiled; {log} has what the compiler said")
     os.rename(folder / f"{namespace(name)}.so", folder / LIBRARY)
 
 

@@ -175,6 +175,10 @@ def test_build(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: py
     assert "was built before" in capsys.readouterr().out
     assert main(["native", "status"]) == 0
     assert "runs use" in capsys.readouterr().out
+    monkeypatch.setattr("eir_seq.native.build.FLAGS", ("-O1", "-march=native", "-Wno-psabi"))
+    assert main(["native", "clean", "--all"]) == 0
+    assert main(["native", "build"]) == 0, "a library of that name is loaded in this process"
+    assert ": built by" in capsys.readouterr().out
     monkeypatch.setattr("eir_seq.native.build.FLAGS", ("-no-such-flag",))
     assert main(["native", "clean", "--all"]) == 0
     assert main(["native", "build"]) == 3

@@ -22,21 +22,13 @@ constexpr int64_t WORTH = 1 << 16;            // multiplications from which on a
 inline vfloat sums(vfloat (&x)[LANES]) {
 #define EIR_SEQ_HALVE(step, low, high) \
   for (int i = 0; i < step; ++i) x[i] = __builtin_shuffle(x[i], x[i + step], low) + __builtin_shuffle(x[i], x[i + step], high);
-  const vint low8 = {0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23};
-  const vint high8 = {8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31};
-  const vint low4 = {0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27};
-  const vint high4 = {4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31};
-  const vint low2 = {0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29};
-  const vint high2 = {2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31};
-  const vint low1 = {0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30};
-  const vint high1 = {1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31};
 #pragma GCC unroll 8
-  EIR_SEQ_HALVE(8, low8, high8)
+  EIR_SEQ_HALVE(8, LOW8, HIGH8)
 #pragma GCC unroll 4
-  EIR_SEQ_HALVE(4, low4, high4)
+  EIR_SEQ_HALVE(4, LOW4, HIGH4)
 #pragma GCC unroll 2
-  EIR_SEQ_HALVE(2, low2, high2)
-  EIR_SEQ_HALVE(1, low1, high1)
+  EIR_SEQ_HALVE(2, LOW2, HIGH2)
+  EIR_SEQ_HALVE(1, LOW1, HIGH1)
 #undef EIR_SEQ_HALVE
   return x[0];
 }

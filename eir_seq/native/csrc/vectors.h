@@ -123,6 +123,16 @@ inline void narrow(const float* from, T* to, int64_t count, float by = 1) {
   for (; i < count; ++i) to[i] = static_cast<T>(from[i] * by);
 }
 
+// Masks of shuffles that interleave two vectors in runs of n lanes: LOWn has the runs at even places, HIGHn the others.
+constexpr vint LOW8 = {0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23};
+constexpr vint HIGH8 = {8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31};
+constexpr vint LOW4 = {0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27};
+constexpr vint HIGH4 = {4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31};
+constexpr vint LOW2 = {0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29};
+constexpr vint HIGH2 = {2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31};
+constexpr vint LOW1 = {0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30};
+constexpr vint HIGH1 = {1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31};
+
 // Rows and columns of 16 x 16 numbers exchanged.
 inline void transpose(vfloat (&rows)[LANES]) {
 #define EIR_SEQ_STAGE(step, low, high)                              \
@@ -132,22 +142,14 @@ inline void transpose(vfloat (&rows)[LANES]) {
       rows[i] = __builtin_shuffle(a, b, low);                       \
       rows[i + step] = __builtin_shuffle(a, b, high);               \
     }
-  const vint low8 = {0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23};
-  const vint high8 = {8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31};
-  const vint low4 = {0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27};
-  const vint high4 = {4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31};
-  const vint low2 = {0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29};
-  const vint high2 = {2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31};
-  const vint low1 = {0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30};
-  const vint high1 = {1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31};
 #pragma GCC unroll 16
-  EIR_SEQ_STAGE(8, low8, high8)
+  EIR_SEQ_STAGE(8, LOW8, HIGH8)
 #pragma GCC unroll 16
-  EIR_SEQ_STAGE(4, low4, high4)
+  EIR_SEQ_STAGE(4, LOW4, HIGH4)
 #pragma GCC unroll 16
-  EIR_SEQ_STAGE(2, low2, high2)
+  EIR_SEQ_STAGE(2, LOW2, HIGH2)
 #pragma GCC unroll 16
-  EIR_SEQ_STAGE(1, low1, high1)
+  EIR_SEQ_STAGE(1, LOW1, HIGH1)
 #undef EIR_SEQ_STAGE
 }
 
