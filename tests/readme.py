@@ -89,24 +89,26 @@ def commands(readme: Path) -> Iterator[Command]:
                 yield Command(tuple(words), int(code[1]) if code else 0)
 
 
-def run(command: Command, folder: Path, fast: Sequence[str] = FAST) -> subprocess.CompletedProcess[str]:
+def run(
+    command: Command, folder: Path, fast: Sequence[str] = FAST, *, drawings: bool = True
+) -> subprocess.CompletedProcess[str]:
     """Run it in `folder`, training shortened; fails unless it ends with the code it should."""
     words = [sys.executable, *command.words[1:]]
     if command.words[1:3] == ("-m", "eir_seq") and command.trains and command.exit_code == 0:
         words += fast
     environment = {**os.environ, "XDG_CACHE_HOME": str(folder / ".cache"), "OMP_NUM_THREADS": "1"}
     if words[1] == "-m":
-        done = warm.run(words[1:], cwd=folder, environment=environment, timeout=300)
+        done = warm.run(words[1:], cwd=folder, environment=environment, timeout=300, drawings=drawings)
     else:
         done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == command.exit_code, f"{' '.join(words)}\n{done.stdout}\n{done.stderr}"
     return done
 
 
-def run_all(readme: Path, folder: Path, fast: Sequence[str] = FAST) -> dict[str, str]:
+def run_all(readme: Path, folder: Path, fast: Sequence[str] = FAST, *, drawings: bool = True) -> dict[str, str]:
     """Run all commands of a README in order; gives what each printed."""
     printed = {}
     for command in commands(readme):
-        done = run(command, folder, fast)
+        done = run(command, folder, fast, drawings=drawings)
         printed[" ".join(command.words)] = done.stdout + done.stderr
     return printed

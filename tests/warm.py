@@ -19,14 +19,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-LIBRARIES = ("torch", "lightning.pytorch", "torchmetrics", "pyarrow.csv", "hydra", "tokenizers", "rich.table", "jinja2")
+from tests.campaign.case import draw_nothing
+
+LIBRARIES = (
+    "torch", "lightning.pytorch", "torchmetrics", "pyarrow.csv", "pandas", "hydra", "tokenizers", "rich.table",
+    "jinja2", "matplotlib.figure",
+)  # fmt: skip
 _server: subprocess.Popen[str] | None = None
 
 
 def run(
-    words: Sequence[str], *, cwd: Path, environment: Mapping[str, str], timeout: float
+    words: Sequence[str], *, cwd: Path, environment: Mapping[str, str], timeout: float, drawings: bool = True
 ) -> subprocess.CompletedProcess[str]:
-    """Run ``python WORDS``, which begin with ``-m MODULE``."""
+    """Run ``python WORDS``, which begin with ``-m MODULE``; reports have no drawings unless asked for."""
     assert words[0] == "-m", words
     from eir_seq.__main__ import tuned  # not at the top, where the server would import it, too
 
@@ -41,6 +46,7 @@ def run(
             "environment": variables,
             "folder": folder,
             "timeout": timeout,
+            "drawings": drawings,
         }
         server.stdin.write(json.dumps(request) + "\n")
         server.stdin.flush()
@@ -106,6 +112,8 @@ def _become(request: Mapping[str, Any]) -> None:
         sys.argv = [module, *arguments]
         sys.path.insert(0, request["cwd"])
         sys.path[1:1] = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+        if not request["drawings"]:
+            draw_nothing()
         runpy.run_module(module, run_name="__main__", alter_sys=True)
         code = 0
     except SystemExit as ended:

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
+
+from tests import warm
 
 ROOT = Path(__file__).parents[2]
 
 
 def driven(module: str, *arguments: str) -> dict[str, Any]:
     """What ``python -m tests.training.MODULE ARGUMENTS`` prints, with one thread."""
-    done = subprocess.run(
-        [sys.executable, "-m", f"tests.training.{module}", *arguments],
+    done = warm.run(
+        ["-m", f"tests.training.{module}", *arguments],
         cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
+        environment={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)

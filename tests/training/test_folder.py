@@ -23,11 +23,11 @@ ROOT = Path(__file__).parents[2]
 HOLDER = """
 import sys, time
 from pathlib import Path
+from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import UserError
 from eir_seq.training.folder import RunFolder
-from tests.training.fakes import experiment
 try:
-    with RunFolder(experiment(run={"dir": sys.argv[1]})) as folder:
+    with RunFolder(ExperimentConfig.model_validate_json(sys.argv[1])) as folder:
         folder.write_config()
         folder.keep()
         print("owner", flush=True)
@@ -40,7 +40,7 @@ except UserError as error:
 
 def hold(path: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(path)],
+        [sys.executable, "-c", HOLDER, named(path).model_dump_json()],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -23,6 +23,8 @@ from eir_seq.training.checkpoints import TENSORS
 from eir_seq.training.signals import Stopped
 from tests.training.harness import Watcher, experiment, outcome, run, same
 
+OTHERS = [(1, None), (1, 2), (2, 1), (2, 2), (3, None), (3, 1)]
+"""Batches of a step and steps between checkpoints, besides those of the fast tests."""
 STEPS = 21  # three epochs of seven batches
 ENDINGS: dict[str, Any] = {}
 
@@ -69,8 +71,10 @@ def signal_at(step: int, number: int = signal.SIGTERM) -> Watcher:
     return Watcher(at_step=lambda now: os.kill(os.getpid(), number) if now == step else None)
 
 
-@pytest.mark.parametrize("accumulate", [1, 2, 3])
-@pytest.mark.parametrize("checkpoint_every", [None, 1, 2])
+@pytest.mark.parametrize(
+    ("accumulate", "checkpoint_every"),
+    [(1, 1), (2, None), (3, 2), *(pytest.param(*pair, marks=pytest.mark.slow) for pair in OTHERS)],
+)
 def test_killed_anywhere(accumulate: int, checkpoint_every: int | None, whole_run: Any, tmp_path: Path) -> None:
     settings = {"accumulate": accumulate, "checkpoint_every": checkpoint_every, "validate_every": 4}
     config = experiment(trainer=settings)
@@ -83,7 +87,7 @@ def test_killed_anywhere(accumulate: int, checkpoint_every: int | None, whole_ru
         assert same(outcome(tmp_path / str(kill), run(config, tmp_path / str(kill))), expected), f"killed at {kill}"
 
 
-@pytest.mark.parametrize("kill", [3, 7, 16])
+@pytest.mark.parametrize("kill", [7, *(pytest.param(step, marks=pytest.mark.slow) for step in (3, 16))])
 def test_killed_with_loader_workers(kill: int, whole_run: Any, tmp_path: Path) -> None:
     expected = whole_run(experiment(trainer={"checkpoint_every": 3}))
     config = experiment(trainer={"checkpoint_every": 3}, data={"num_workers": 2})
@@ -100,8 +104,11 @@ def test_killed_again_and_again(whole_run: Any, tmp_path: Path) -> None:
     assert same(outcome(tmp_path, run(config, tmp_path)), whole_run(config))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("step", [1, 7, 10, 21])
+@pytest.mark.parametrize(
+    ("step", "number"),
+    [*((step, signal.SIGTERM) for step in (1, 7, 10, 21)), (10, signal.SIGINT)]
+    + [pytest.param(step, signal.SIGINT, marks=pytest.mark.slow) for step in (1, 7, 21)],
+)
 def test_a_signal_saves_the_step_and_stops(step: int, number: int, whole_run: Any, tmp_path: Path) -> None:
     config = experiment()
     watcher = signal_at(step, number)
