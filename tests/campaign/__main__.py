@@ -40,10 +40,10 @@ from tests.campaign.case import Case, Part
 PAUSE = 20.0
 """Seconds between lines that tell how far a part is."""
 SAMPLE: dict[str, float] = {
-    "cache": 0.03, "damaged": 0.006, "disk": 0.04, "hostile": 0.01, "kills": 0.003, "limits": 0.03, "numbers": 0.02,
-    "options": 0.2, "ranks": 0.002, "signals": 0.01, "soak": 0.5, "sweeps": 0.01,
+    "cache": 0.01, "damaged": 0.002, "disk": 0.02, "hostile": 0.004, "kills": 0.0015, "limits": 0.03, "numbers": 0.01,
+    "options": 0.1, "ranks": 0.002, "signals": 0.01, "soak": 0.5, "sweeps": 0.01,
 }  # fmt: skip
-"""The share of each part's cases that the tests run."""
+"""The share of each part's cases that the fast tests run."""
 HOUR = {**dict.fromkeys(SAMPLE, 1.0), "kills": 0.4, "ranks": 0.25, "sweeps": 0.25}
 """The share of each part's cases that take about an hour together, on two cores without other work."""
 MARKS = ("<!-- campaign -->", "<!-- /campaign -->")
@@ -136,7 +136,9 @@ def run_part(name: str, options: argparse.Namespace) -> Line:
     line = kept if options.only or options.resume else Line(name)
     start = said = time.monotonic()
     before = line.seconds
-    share = SAMPLE[name] if options.sample else HOUR[name] if options.hour else options.share
+    share = HOUR[name] if options.hour else options.share
+    if options.sample:
+        share = min(1.0, SAMPLE[name] * options.sample)
     cases = list(load(name).cases(options.seed, share))
     line.cases, line.day = len(cases), datetime.date.today().isoformat()
     cases = [case for case in cases if (options.only or "") in case.name]
@@ -162,7 +164,7 @@ def run_parts(parts: list[str], options: argparse.Namespace) -> None:
     words += ["--only", options.only] if options.only else []
     words += ["--keep", str(options.keep)] if options.keep else []
     words += ["--resume"] if options.resume else []
-    words += ["--sample"] if options.sample else ["--hour"] if options.hour else []
+    words += ["--sample", str(options.sample)] if options.sample else ["--hour"] if options.hour else []
 
     def run(part: str) -> None:
         subprocess.run([sys.executable, "-m", "tests.campaign", "--parts", part, "--quiet", *words])
@@ -191,7 +193,13 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--parts", default=",".join(names()), help="comma-separated; default: %(default)s")
     parser.add_argument("--share", type=float, default=1.0, help="the share of cases to run")
-    parser.add_argument("--sample", action="store_true", help="the few cases that the tests run")
+    parser.add_argument(
+        "--sample",
+        type=float,
+        nargs="?",
+        const=1.0,
+        help="the few cases that the fast tests run, so many times",
+    )
     parser.add_argument("--hour", action="store_true", help="as many cases as take about an hour on 2 cores")
     parser.add_argument("--only", help="only cases whose name contains this")
     parser.add_argument("--keep", type=Path, help="copy the folders of wrong cases here")

@@ -17,6 +17,7 @@ SLOW = ("signals", "soak", "sweeps")
 NEEDS_TRACER = ("kills", "ranks", "sweeps")
 TRACED = (sys.platform, platform.machine()) == ("linux", "x86_64")
 """Whether the tracer knows the system calls."""
+FAST = [part for part in names() if part not in SLOW and (part not in NEEDS_TRACER or TRACED)]
 
 
 def test_every_part_has_a_sample() -> None:
@@ -36,7 +37,12 @@ def test_a_campaign_goes_on_with_cases_that_have_other_numbers_now() -> None:
 
 def test_fast_parts() -> None:
     """In one process of its own, which imports the program once, computes nothing with torch and can fork."""
-    _run([part for part in names() if part not in SLOW and (part not in NEEDS_TRACER or TRACED)])
+    _run(FAST)
+
+
+@pytest.mark.slow
+def test_more_of_the_fast_parts() -> None:
+    _run(FAST, "3")
 
 
 @pytest.mark.slow
@@ -47,7 +53,7 @@ def test_slow_part(part: str) -> None:
     _run([part])
 
 
-def _run(parts: list[str]) -> None:
-    command = [sys.executable, "-m", "tests.campaign", "--parts", ",".join(parts), "--sample"]
-    ended = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=600)
+def _run(parts: list[str], times: str = "1") -> None:
+    command = [sys.executable, "-m", "tests.campaign", "--parts", ",".join(parts), "--sample", times]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=1800)
     assert ended.returncode == 0, ended.stdout + ended.stderr

@@ -20,6 +20,7 @@ from eir_seq.models.model import Model
 from eir_seq.models.option_checks import build_config
 from eir_seq.models.options import fields
 from tests.models.tiny import DROPOUTS, EVERY_TASK, LENGTHS, OPTIONS, inputs, loss, noisy, targets, text, tiny
+from tests.sampled import sampled
 
 every_task = pytest.mark.parametrize(("model_type", "task"), EVERY_TASK)
 every_model = pytest.mark.parametrize("model_type", list_models())
@@ -209,8 +210,14 @@ def test_saved_and_loaded(model_type: str, task: str, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
 
 
-@every_task
-@pytest.mark.parametrize("how", ["autocast", "bfloat16", "float16"])
+@pytest.mark.parametrize(
+    ("model_type", "task", "how"),
+    sampled(
+        [(*one, how) for one in EVERY_TASK for how in ("autocast", "bfloat16", "float16")],
+        1 / 4,
+        always=lambda value: value[-1] == "autocast",
+    ),
+)
 def test_half_precision(model_type: str, task: str, how: str) -> None:
     model = tiny(model_type, task)
     given = {**inputs(model), **targets(model)}
@@ -228,7 +235,7 @@ def test_half_precision(model_type: str, task: str, how: str) -> None:
     assert all(bool(torch.isfinite(x).all()) for x in predictions(output).values())
 
 
-@every_model
+@pytest.mark.parametrize("model_type", sampled(list_models(), 1 / 3))
 def test_compiled_in_one_graph(model_type: str) -> None:
     """Without packing, whose shapes follow the data, nothing breaks the graph."""
     model = noisy(tiny(model_type))

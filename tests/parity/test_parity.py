@@ -29,9 +29,17 @@ from tests.parity.harness import (
     transformers,
     with_holes,
 )
+from tests.sampled import sampled
 
 PLAIN = [case for case in CASES if "@" not in case.name]
 TASKS = [(case, task) for case in CASES for task in architecture(case.model_type).tasks if task != "base"]
+
+
+def plain(value: Case | tuple[Case, object]) -> bool:
+    """Whether a case is that of an architecture with its usual options, which the fast tests always try."""
+    return "@" not in (value[0] if isinstance(value, tuple) else value).name
+
+
 PREFIX = ("pixel_values", "interpolate_pos_encoding")
 """Inputs of the first pass of a text, that a cache then holds."""
 GRADIENT_TOLERANCE = 1e-5
@@ -52,8 +60,9 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-@pytest.mark.parametrize("left", [False, True], ids=["right", "left"])
-@pytest.mark.parametrize("case", CASES, **ids)
+@pytest.mark.parametrize(
+    ("case", "left"), sampled([(case, left) for case in CASES for left in (False, True)], 1 / 2, always=plain), **ids
+)
 def test_states_of_every_layer(case: Case, left: bool, tmp_path: Path) -> None:
     """With and without padding in the computation, padded on either side, and with masked tokens between real ones.
 
@@ -156,7 +165,7 @@ def test_vectors_and_head_mask(case: Case, tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case.reopens], **ids)
+@pytest.mark.parametrize("case", sampled([case for case in CASES if case.reopens], 1 / 4, always=plain), **ids)
 def test_files_both_ways(case: Case, tmp_path: Path) -> None:
     """What we save, the oracle opens, bit for bit."""
     for task in architecture(case.model_type).tasks:
@@ -180,7 +189,7 @@ def test_files_both_ways(case: Case, tmp_path: Path) -> None:
         assert {name: value for name, value in options if name in kept or name not in documented} == kept
 
 
-@pytest.mark.parametrize(("case", "task"), TASKS, **ids)
+@pytest.mark.parametrize(("case", "task"), sampled(TASKS, 1 / 2, always=plain), **ids)
 def test_heads(case: Case, task: str, tmp_path: Path) -> None:
     """Predictions and losses of every task that the architecture has."""
     num_labels = 2 if task in ("question-answering", "pretraining") else 3
