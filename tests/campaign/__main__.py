@@ -40,7 +40,7 @@ from tests.campaign.case import Case, Part
 PAUSE = 20.0
 """Seconds between lines that tell how far a part is."""
 SAMPLE: dict[str, float] = {
-    "cache": 0.01, "damaged": 0.002, "disk": 0.02, "hostile": 0.004, "kills": 0.0015, "limits": 0.03, "numbers": 0.01,
+    "cache": 0.01, "damaged": 0.002, "disk": 0.01, "hostile": 0.004, "kills": 0.0015, "limits": 0.03, "numbers": 0.01,
     "options": 0.1, "ranks": 0.002, "signals": 0.01, "soak": 0.5, "sweeps": 0.01,
 }  # fmt: skip
 """The share of each part's cases that the fast tests run."""
