@@ -40,7 +40,7 @@ from tests.campaign.case import Case, Part
 PAUSE = 20.0
 """Seconds between lines that tell how far a part is."""
 SAMPLE: dict[str, float] = {
-    "cache": 0.01, "damaged": 0.002, "disk": 0.02, "hostile": 0.004, "kills": 0.0015, "limits": 0.03, "numbers": 0.01,
+    "cache": 0.01, "damaged": 0.002, "disk": 0.01, "hostile": 0.004, "kills": 0.0015, "limits": 0.03, "numbers": 0.01,
     "options": 0.1, "ranks": 0.002, "signals": 0.01, "soak": 0.5, "sweeps": 0.01,
 }  # fmt: skip
 """The share of each part's cases that the fast tests run."""
@@ -193,7 +193,6 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--parts", default=",".join(names()), help="comma-separated; default: %(default)s")
     parser.add_argument("--share", type=float, default=1.0, help="the share of cases to run")
-    parser.add_argument("--hour", action="store_true", help="as many cases as take about an hour on 2 cores")
     parser.add_argument(
         "--sample",
         type=float,
@@ -201,6 +200,7 @@ def main() -> int:
         const=1.0,
         help="the few cases that the fast tests run, so many times",
     )
+    parser.add_argument("--hour", action="store_true", help="as many cases as take about an hour on 2 cores")
     parser.add_argument("--only", help="only cases whose name contains this")
     parser.add_argument("--keep", type=Path, help="copy the folders of wrong cases here")
     parser.add_argument("--results", type=Path, help="a folder that keeps what each case gave")
