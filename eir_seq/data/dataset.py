@@ -70,8 +70,8 @@ class BatchKeys(Sequence[BatchKey]):
 
     Example:
         >>> keys = BatchKeys([np.array([2, 0]), np.array([1])])
-        >>> keys[0], len(keys[1:])
-        (BatchKey(rows=(2, 0), epoch=None, counted=True), 1)
+        >>> keys[0].rows, len(keys[1:])
+        ((2, 0), 1)
     """
 
     def __init__(self, batches: Sequence[BatchRows], epoch: int | None = None) -> None:
