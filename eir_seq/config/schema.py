@@ -237,7 +237,9 @@ class TrainerConfig(Strict):
         "auto",
         description="how several processes hold the weights: ddp, a copy each (auto), or fsdp, a shard each",
     )
-    threads: int | None = Field(None, ge=1, le=1024, description="CPU threads; torch's own choice if absent")
+    threads: int | None = Field(
+        None, ge=1, le=1024, description="CPU threads; if absent, as many as pay for steps of this size"
+    )
     validate_every: Positive | None = Field(None, description="steps between evaluations; each epoch if absent")
     checkpoint_every: Positive | None = Field(None, description="steps between checkpoints; each evaluation if absent")
     keep_checkpoints: Positive = Field(2, description="number of most recent checkpoints kept until the run finishes")

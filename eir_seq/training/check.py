@@ -27,6 +27,7 @@ from eir_seq.training.objective import batch_loss
 from eir_seq.training.optimization import build_optimizer, total_steps
 from eir_seq.training.preflight import check_config, check_parts
 from eir_seq.training.ranks import Ranks
+from eir_seq.training.threads import threads_for
 
 MEASURED = (0.0, 0.5, 0.85, 1.0)
 """Batches whose steps are timed, as shares of all batches in order of their cost."""
@@ -70,6 +71,8 @@ class CheckResult:
     device: str
     kernels: str | None
     """What the CPU computes with besides torch's operations."""
+    threads: str | None
+    """How many compute, if not all."""
     processes: int
     """That share each batch; steps and memory are those of one of them."""
     warnings: tuple[str, ...]
@@ -105,6 +108,7 @@ class CheckResult:
             _line("the run", f"{folds}{self.steps:,} steps, {self.batches_per_epoch:,} batches per epoch{shared}"),
             _line("memory", f"about {_bytes(self.memory_bytes)} on {self.device}, without the data"),
             *([_line("kernels", self.kernels)] if self.kernels else []),
+            *([_line("threads", self.threads)] if self.threads else []),
             _line(
                 "time",
                 f"about {duration(self.run_seconds)} at {self.step_seconds * 1000:.0f} ms a step, "
@@ -139,16 +143,18 @@ def check(config: ExperimentConfig) -> CheckResult:
         check_interpretations(interpreted, parts.network, parts.inputs, parts.outputs, parts.data.encoded)
     check_parts(config, parts.splits, parts.outputs, monitor, parts.targets)
     steps = total_steps(config.trainer, parts.data.batches_per_epoch)
-    trial = _Trial(config, parts, device)
     train = parts.data.encoded["train"]
     planned = parts.data.trial_keys()
     costs = batch_costs(train.lengths, planned.batches)
     order = np.argsort(costs, kind="stable")
-    folds = config.data.folds if config.data.folds is not None and config.data.fold is None else 1
-    loss = trial.step(train[type(planned[0])(planned[0].rows[:2], 0)]).loss
     chosen = [order[round(share * (len(order) - 1))] for share in MEASURED]
-    tried = [trial.step(train[planned[index]]) for index in chosen[:-1]]
-    memory, costliest = trial.memory_of(train[planned[chosen[-1]]])
+    folds = config.data.folds if config.data.folds is not None and config.data.fold is None else 1
+    available = torch.get_num_threads()
+    with threads_for(config, parts.network, parts.outputs, parts.data, device) as threads:
+        trial = _Trial(config, parts, device)
+        loss = trial.step(train[type(planned[0])(planned[0].rows[:2], 0)]).loss
+        tried = [trial.step(train[planned[index]]) for index in chosen[:-1]]
+        memory, costliest = trial.memory_of(train[planned[chosen[-1]]])
     tried.append(costliest)
     seconds = float(np.interp(costs, costs[chosen], [step.seconds for step in tried]).mean())
     step_seconds = seconds * config.trainer.accumulate
@@ -184,6 +190,7 @@ def check(config: ExperimentConfig) -> CheckResult:
         memory_bytes=memory,
         device=str(device),
         kernels=describe_kernels(device),
+        threads=None if threads == available else f"{threads} of {available}: for steps of this size more do not pay",
         processes=processes,
         warnings=(*parts.splits.warnings, *parts.data.warnings),
         explained=_explained(config, parts),

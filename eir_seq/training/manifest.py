@@ -110,6 +110,10 @@ class RunManifest:
         """Note what the run computes with."""
         self.session["kernels"] = kernels
 
+    def describe_threads(self, threads: int) -> None:
+        """Note how many threads compute."""
+        self.session["threads"] = threads
+
     def write(self) -> None:
         """Write the manifest."""
         write_json(self.path, self._content)

@@ -45,7 +45,7 @@ def rehearse(
     Raises:
         RunFailed: memory does not suffice.
     """
-    with _unchanged(network, device):
+    with unchanged(network, device):
         if train is not None:
             with _memory_of("the largest training batch", train):
                 if accumulates:
@@ -67,7 +67,7 @@ def rehearse(
 
 
 @contextmanager
-def _unchanged(network: nn.Module, device: torch.device) -> Iterator[None]:
+def unchanged(network: nn.Module, device: torch.device) -> Iterator[None]:
     """Put back what forward passes in training change: statistics in buffers, and the state of random numbers."""
     before = [(buffer, buffer.clone()) for buffer in network.buffers()]
     devices = [device] if device.type == "cuda" else []

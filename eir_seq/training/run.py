@@ -55,6 +55,7 @@ from eir_seq.training.report_data import ReportData, length_summary
 from eir_seq.training.run_state import RunState
 from eir_seq.training.samples import Samples
 from eir_seq.training.signals import SignalGuard, Stopped
+from eir_seq.training.threads import threads_for
 from eir_seq.training.trackers import build_trackers, finish_trackers, log_to_trackers
 from eir_seq.training.trackers.background import BackgroundTracker
 
@@ -220,6 +221,11 @@ class _Run:
 
     def _phases(self, parts: Parts, start: float) -> dict[str, Any]:
         self._check_data(parts)
+        with threads_for(self.config, parts.network, parts.outputs, parts.data, self.device) as threads:
+            self.manifest.describe_threads(threads)
+            return self._train(parts, start)
+
+    def _train(self, parts: Parts, start: float) -> dict[str, Any]:
         self._begin(parts)
         self._join()
         self.report.seconds["prepare"] = time.monotonic() - start
