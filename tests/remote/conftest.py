@@ -159,7 +159,7 @@ class Folder:
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
     """A server like the Hub, in whose place the clients of this process ask it; they cache nothing."""
     import datasets
-    from huggingface_hub import HfFileSystem, constants, file_download
+    from huggingface_hub import constants, file_download
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
     found = Hub()
@@ -176,9 +176,19 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
             monkeypatch.setattr(module, name, value)
         for module in (constants, datasets.config):
             monkeypatch.setattr(module, "HF_HUB_OFFLINE", False)
-        HfFileSystem.clear_instance_cache()
+        _forget_connections()
         yield found
+    _forget_connections()
+
+
+def _forget_connections() -> None:
+    """The clients of earlier tests may be offline, or know another server."""
+    from huggingface_hub import HfFileSystem
+    from huggingface_hub.utils import _http
+
     HfFileSystem.clear_instance_cache()
+    forget = getattr(_http, "reset_sessions", None) or _http.close_session  # before and from 1.0 on
+    forget()
 
 
 @pytest.fixture(params=["s3", "gs", "hf"])
