@@ -161,7 +161,10 @@ class PlainBytes:
             return None
         model = json.loads(rust.to_str())["model"]
         ids = [model["vocab"].get(symbol) for symbol in byte_symbols()]
-        return None if model["merges"] or model["dropout"] or None in ids else cls(np.array(ids, np.int32))
+        options = ("merges", "dropout", "ignore_merges", "continuing_subword_prefix", "end_of_word_suffix")
+        if None in ids or any(model.get(option) for option in options):
+            return None
+        return cls(np.array(ids, np.int32))
 
     def encode(self, texts: pa.StringArray) -> tuple[NDArray[np.int32], Pieces]:
         """Ids of all tokens, ``(tokens,)``, and where those of each text lie."""

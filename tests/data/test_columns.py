@@ -139,7 +139,8 @@ def random_file(draw: Random) -> bytes:
     odd = draw.choice(
         [[], [], [], ['"'], quoted, quoted, ['"a,b"'], ['5"', *quoted], ['"a"b'], ["\0"], ["a,b"], ['"a\nb"']]
     )
-    rows = [[draw.choice(cells + odd) for _ in range(width)] for _ in range(draw.randint(1, 30))]
+    fields = width + draw.choice([0, 0, 0, 0, 0, 0, 1, -1])  # as in files of R, which name rows without a header
+    rows = [[draw.choice(cells + odd) for _ in range(fields)] for _ in range(draw.randint(1, 30))]
     lines = [",".join(f"c{number}" for number in range(width)), *(",".join(row) for row in rows)]
     if draw.random() < 0.2:
         lines.insert(draw.randint(0, len(lines)), "")
@@ -175,6 +176,19 @@ def test_plain_files_are_read_as_all_others(tmp_path: Path, monkeypatch: pytest.
         assert outcome(path, monkeypatch, quote, plain=True) == outcome(path, monkeypatch, quote, plain=False), number
     assert taken > 35
     assert quoted > 5
+
+
+@pytest.mark.parametrize("mark", ["", '"'], ids=["bare", "quoted"])
+@pytest.mark.parametrize("fields", [1, 3])
+def test_rows_of_another_width_than_the_header(
+    fields: int, mark: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are faulty also where all are alike, as in tables of R with names of rows: columns would be shifted."""
+    row = ",".join(f"{mark}{number}{mark}" for number in range(fields))
+    write(tmp_path / "a.csv", "\n".join(["c0,c1", row, row, ""]).encode())
+    (place, message), *_ = outcome(tmp_path / "a.csv", monkeypatch, '"', plain=True)
+    assert place.endswith("line 2")
+    assert message.startswith(f"{fields} field")
 
 
 # --------------------------------------------------------------------------------------------------- wide tables

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer as RustTokenizer
 from tokenizers import models, pre_tokenizers
 
 from eir_seq.tokenizers import core, plain_subwords, train_tokenizer
+from eir_seq.tokenizers.byte_level import byte_symbols
 from eir_seq.tokenizers.plain_subwords import GptWords, PlainBytes, PlainSubwords
 from eir_seq.tokenizers.plain_words import PlainWords
 from tests.tokenizers.test_plain_words import TEXTS as PLAIN
@@ -99,3 +100,19 @@ def test_bytes_of_any_text_are_looked_up() -> None:
     tokenizer.add_tokens(["<x>"])
     assert PlainBytes.of(rust(tokenizer)) is None
     assert rows(tokenizer, pa.array(["a<x>b"])) == [tokenizer.encode_batch(["a<x>b"])[0].ids]
+
+
+@pytest.mark.parametrize(
+    "options", [{"ignore_merges": True}, {"continuing_subword_prefix": "##"}, {"end_of_word_suffix": "</w>"}], ids=str
+)
+def test_bytes_that_the_model_joins_are_left_to_the_library(options: dict[str, Any]) -> None:
+    vocabulary = {symbol: number for number, symbol in enumerate(byte_symbols())}
+
+    def of(**options: Any) -> Any:
+        library = RustTokenizer(models.BPE(vocab=vocabulary, merges=[], **options))
+        library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        library.encode_special_tokens = True
+        return PlainBytes.of(library)
+
+    assert of() is not None
+    assert of(**options) is None

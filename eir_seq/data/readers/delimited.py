@@ -59,7 +59,7 @@ def read_delimited(path: str, wanted: Wanted, place: str, *, delimiter: str, quo
             header = next((row for row in reader if row), [])
             _check_delimiter(header, delimiter, path)
             positions = wanted.resolve(header, path)
-            if (plain := _read_plain(path, wanted, positions, delimiter, quote)) is not None:
+            if (plain := _read_plain(path, wanted, positions, len(header), delimiter, quote)) is not None:
                 return plain
             names, indices, width = list(positions), list(positions.values()), len(header)
             spaced = any(name.startswith(" ") for name in header[1:])
@@ -98,9 +98,9 @@ def read_delimited(path: str, wanted: Wanted, place: str, *, delimiter: str, quo
 
 
 def _read_plain(
-    path: str, wanted: Wanted, positions: Mapping[str, int], delimiter: str, quote: str | None
+    path: str, wanted: Wanted, positions: Mapping[str, int], width: int, delimiter: str, quote: str | None
 ) -> RawTable | None:
-    """The wanted columns of a file in which every line is a row, read by Arrow; None for any other file.
+    """The wanted columns of a file in which every line is a row of `width` fields, read by Arrow; None for any other.
 
     It gives what the general reader gives, many times faster where a table is wide, and leaves everything that is
     wrong to that one, which names the line.
@@ -111,7 +111,9 @@ def _read_plain(
     try:
         reader = pa_csv.open_csv(
             path,
-            pa_csv.ReadOptions(skip_rows=1, autogenerate_column_names=True, block_size=ARROW_BLOCK),
+            pa_csv.ReadOptions(
+                skip_rows=1, column_names=[f"f{index}" for index in range(width)], block_size=ARROW_BLOCK
+            ),
             pa_csv.ParseOptions(delimiter=delimiter, quote_char=quote or False, double_quote=bool(quote)),
             pa_csv.ConvertOptions(
                 include_columns=list(chosen),
