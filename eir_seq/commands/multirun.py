@@ -35,6 +35,7 @@ from eir_seq.errors import EXIT_RUN_FAILED, Fault, UserError, printable
 from eir_seq.files import read_text
 from eir_seq.inference.jobs import Job
 from eir_seq.machine import cannot_write
+from eir_seq.remote import is_url, shown
 from eir_seq.training.redaction import redact, redact_words
 
 MAX_JOBS = 10_000
@@ -68,7 +69,10 @@ class JobLauncher(Launcher, ABC):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:  # noqa: ARG002
         """Remember where the sweep goes."""
-        self._folder = Path(str(config.hydra.sweep.dir))
+        folder = str(config.hydra.sweep.dir)
+        if is_url(folder):
+            raise UserError(Fault("hydra.sweep.dir", f"{shown(folder)}: sweeps need a local folder", COMMAND_LINE))
+        self._folder = Path(folder)
         self._name = str(config.hydra.runtime.choices.get("experiment") or "eir_seq").replace("/", "-")
 
     @abstractmethod

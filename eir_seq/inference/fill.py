@@ -213,5 +213,4 @@ class _Filler:
         )
 
     def _text(self, ids: Any) -> str:
-        known = [int(token) for token in ids if 0 <= token < self.tokenizer.vocab_size]  # models may have spare ids
-        return self.tokenizer.decode(known, skip_special_tokens=True)
+        return self.tokenizer.decode(self.tokenizer.known_ids(ids), skip_special_tokens=True)

@@ -109,9 +109,7 @@ def load_adapter(model: nn.Module, folder_or_hub_id: str | Path, *, revision: st
     if config.get("peft_type") != "LORA":
         raise UserError(Fault("peft_type", f"{config.get('peft_type')!r} is not 'LORA'", path))
     faults = [Fault(option, UNKNOWN_KIND, path) for option in ("use_dora", "lora_bias") if config.get(option)]
-    for option, value in _numbers(config):
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-            faults.append(Fault(option, f"{value!r} is not a number above 0", path))
+    faults += [Fault(option, problem, path) for option, problem in _option_problems(config)]
     if faults:
         raise UserError(*faults)
     pairs, whole = _sorted_out(model, read_tensors(folder, (WEIGHTS, WEIGHTS)))
@@ -120,15 +118,18 @@ def load_adapter(model: nn.Module, folder_or_hub_id: str | Path, *, revision: st
     for name, matrices in pairs.items():
         if problem := _problem(model, name, matrices, known):
             faults.append(Fault(name, problem, str(folder)))
+    if not pairs and not faults:
+        faults.append(Fault(str(folder), "holds no adapter: no tensors are named ...lora_A.weight"))
     if faults:
         raise UserError(*faults)
+    dropout = float(config.get("lora_dropout") or 0.0)
     for name, matrices in pairs.items():
         layers, a, b = _layers(model, known[name]), nn.Parameter(matrices["A"]), matrices["B"]
         rank = a.shape[0]
         alpha = _of_module(config.get("alpha_pattern"), name, config.get("lora_alpha", DEFAULT_ALPHA))
         scale = alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank
         for layer, part in zip(layers, known[name].split(f"{name}.weight", b), strict=True):
-            own = Lora(a, nn.Parameter(part.contiguous()), scale=scale, dropout=float(config.get("lora_dropout", 0.0)))
+            own = Lora(a, nn.Parameter(part.contiguous()), scale=scale, dropout=dropout)
             _attach(layer, own)
     _freeze_rest(model, _replace(model, whole, str(folder)))
 
@@ -281,10 +282,23 @@ def _sorted_out(model: Any, tensors: Mapping[str, Tensor]) -> tuple[dict[str, di
     return pairs, whole
 
 
-def _numbers(config: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
-    yield "lora_alpha", config.get("lora_alpha", DEFAULT_ALPHA)
-    for pattern, alpha in (config.get("alpha_pattern") or {}).items():
-        yield f"alpha_pattern.{pattern}", alpha
+def _option_problems(config: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    """Options of a published adapter that are not what they must be, each with what is wrong."""
+    patterns = config.get("alpha_pattern") or {}
+    if not isinstance(patterns, dict):
+        yield "alpha_pattern", f"{patterns!r:.80} is not an object of patterns and numbers"
+        patterns = {}
+    alphas = {f"alpha_pattern.{pattern}": alpha for pattern, alpha in patterns.items()}
+    for option, value in {"lora_alpha": config.get("lora_alpha", DEFAULT_ALPHA), **alphas}.items():
+        if not _is_number(value) or not 0 < value < math.inf:
+            yield option, f"{value!r} is not a number above 0"
+    dropout = config.get("lora_dropout") or 0.0
+    if not _is_number(dropout) or not 0 <= dropout < 1:
+        yield "lora_dropout", f"{dropout!r} is not a number from 0 to below 1"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _problem(model: nn.Module, name: str, matrices: Mapping[str, Tensor], known: Mapping[str, Named]) -> str | None:
@@ -297,6 +311,8 @@ def _problem(model: nn.Module, name: str, matrices: Mapping[str, Tensor], known:
     a, b = matrices["A"].shape, matrices["B"].shape
     if (len(a), len(b)) != (2, 2) or (a[1], b[0]) != (inputs, outputs) or a[0] != b[1]:
         return f"A has shape {list(a)} and B {list(b)}, for a layer of {inputs} inputs and {outputs} outputs"
+    if not a[0]:
+        return "its rank is 0"
     return None
 
 

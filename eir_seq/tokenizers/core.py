@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from itertools import chain, pairwise
@@ -203,6 +203,10 @@ class TokenizerCore(Vocabulary):
         clean = clean_up_tokenization_spaces
         clean = self.clean_up_tokenization_spaces if clean is None else clean
         return cleaned_up(text) if clean else text
+
+    def known_ids(self, token_ids: Iterable[int]) -> list[int]:
+        """Those of ids that are in the vocabulary: models may write others, as many have spare embeddings."""
+        return [int(token) for token in token_ids if 0 <= token < self.vocab_size]
 
     def tokens(self, ids: Any) -> list[str]:
         """The vocabulary entry of each id.

@@ -147,6 +147,12 @@ def test_an_engine_with_a_fault_starts_nothing(
     assert not (project / "here" / "0").exists()
 
 
+def test_a_sweep_needs_a_local_folder(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["-m", "experiment=mine", "seed=4", "hydra.sweep.dir=gs://bucket/x"]) == 2
+    assert capsys.readouterr().err.startswith("hydra.sweep.dir: gs://bucket/x: sweeps need a local folder")
+    assert not (project / "gs:").exists()
+
+
 @pytest.mark.parametrize(("launcher", "package"), [("slurm", "submitit"), ("ray", "ray")])
 def test_a_package_that_is_missing_is_named(
     project: Path, launcher: str, package: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -52,6 +52,7 @@ def test_words_with_several_values_are_searched(project: Path) -> None:
         (["sweep=both", "sweep.sampler=tpee"], ["sweep.sampler: 'tpee' is not one of "]),
         (["sweep=both", "optimizer.lr=1"], ["optimizer.lr: is a key of the space (conf/sweep/both.yaml:2); give it"]),
         (["sweep=both", "run.dir=x"], ["run.dir: each trial has its own; sweep.dir=DIR names the sweep's"]),
+        (["sweep=both", "sweep.dir=s3://bucket/x"], ["sweep.dir: s3://bucket/x: sweeps need a local folder"]),
         (["sweep=both", "hydra.launcher.n_jobs=2"], ["hydra.launcher.n_jobs: has no effect"]),
         (["sweep=both", "sweep.sampler=grid"], ["sweep.space.optimizer.lr: a grid needs values; write choice("]),
         (["seed=tag(logg,interval(1,2))"], ["seed: unknown tag 'logg'; there is log (command line)"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -223,6 +224,12 @@ def test_targets_that_are_none(target_modules: Any, reason: str) -> None:
         ({"peft_type": "IA3"}, "peft_type", "'IA3' is not 'LORA'"),
         ({"use_dora": True}, "use_dora", "adapters of this kind are not implemented"),
         ({"lora_alpha": "many"}, "lora_alpha", "'many' is not a number above 0"),
+        ({"lora_alpha": math.inf}, "lora_alpha", "inf is not a number above 0"),
+        ({"alpha_pattern": ["a"]}, "alpha_pattern", "['a'] is not an object of patterns and numbers"),
+        ({"lora_dropout": "x"}, "lora_dropout", "'x' is not a number from 0 to below 1"),
+        ({"lora_dropout": 2}, "lora_dropout", "2 is not a number from 0 to below 1"),
+        ("rank", "h.0.attn.c_attn", "its rank is 0"),
+        ("nothing", "FOLDER", "holds no adapter: no tensors are named ...lora_A.weight"),
         ("name", "h.0.attn.c_atn", "the model has no linear layer of that name; did you mean 'h.0.attn.c_attn'?"),
         ("shape", "h.0.attn.c_attn", "A has shape [2, 32] and B [32, 2], for a layer of 32 inputs and 96 outputs"),
         ("lone", "h.0.attn.c_attn", "lora_B is missing"),
@@ -230,20 +237,24 @@ def test_targets_that_are_none(target_modules: Any, reason: str) -> None:
     ],
 )
 def test_adapters_that_do_not_fit(change: Any, place: str, reason: str, tmp_path: Path) -> None:
-    a, b = torch.zeros(2, 32), torch.zeros(32 if change == "shape" else 96, 2)
+    rank = 0 if change == "rank" else 2
+    a, b = torch.zeros(rank, 32), torch.zeros(32 if change == "shape" else 96, rank)
     module = "h.0.attn.c_atn" if change == "name" else "h.0.attn.c_attn"
     tensors = {f"base_model.model.transformer.{module}.lora_A.weight": a}
     if change != "lone":
         tensors[f"base_model.model.transformer.{module}.lora_B.weight"] = b
     if change == "embedding":
         tensors["base_model.model.transformer.wte.lora_embedding_A"] = torch.zeros(2, 120)
+    if change == "nothing":
+        tensors = {}
     config = {"peft_type": "LORA", "r": 2, "lora_alpha": 8} | (change if isinstance(change, dict) else {})
     (tmp_path / "adapter_config.json").write_text(json.dumps(config))
     save_file(tensors, tmp_path / "adapter_model.safetensors")
     model: Any = tiny("gpt2")
     with pytest.raises(UserError) as caught:
         load_adapter(model, tmp_path)
-    assert [(fault.place, fault.message) for fault in caught.value.faults] == [(place, reason)]
+    found = [(fault.place, fault.message) for fault in caught.value.faults]
+    assert found == [(place.replace("FOLDER", str(tmp_path)), reason)]
     assert not [name for name, _ in model.named_parameters() if is_adapter(name)]
 
 

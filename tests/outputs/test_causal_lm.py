@@ -125,6 +125,12 @@ def test_a_prompt_is_completed_as_generate_would() -> None:
     assert written == [TOKENIZER.decode(tokens, skip_special_tokens=True)]
 
 
+def test_spare_ids_of_the_model_are_left_out() -> None:
+    """Published models may have more embeddings than their tokenizer has tokens."""
+    written = completer()._continuation([END], [*TOKENIZER.encode_batch(["Once"])[0].ids, TOKENIZER.vocab_size + 3])
+    assert written == "Once"
+
+
 def test_prompts_of_other_lengths_do_not_change_a_completion() -> None:
     complete = completer(generation={"max_new_tokens": 6})
     prompts = ["a", "", "a longer prompt"]

@@ -23,6 +23,7 @@ from eir_seq.errors import Fault, UserError
 from eir_seq.inference.compare import APART_FROM_SETTINGS
 from eir_seq.inference.jobs import read_jobs
 from eir_seq.randomness import generator
+from eir_seq.remote import is_url, shown
 from eir_seq.training.redaction import redact_words
 
 MAX_TRIALS = 10_000
@@ -55,6 +56,8 @@ class Search:
         self.arguments = tuple(arguments)
         self.request, self.experiment, self.objectives = request, experiment, objectives
         name = request.name or "sweep"
+        if is_url(request.config.dir):
+            raise UserError(Fault("sweep.dir", f"{shown(str(request.config.dir))}: sweeps need a local folder"))
         self.folder = Path(request.config.dir or Path("sweeps") / experiment.name / name).expanduser()
         self.fixed: list[dict[str, Any]] = starting_points(request)
         total = request.config.trials or _DEFAULT_TRIALS

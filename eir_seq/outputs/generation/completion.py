@@ -121,6 +121,7 @@ class Completer:
         """The text of new tokens; a space that belongs to the first of them is found from what precedes it."""
         if self.end is not None and self.end in new:
             new = new[: new.index(self.end)]
+        new = self.tokenizer.known_ids(new)
         if self.encode is not None:
             return self.tokenizer.decode(new, skip_special_tokens=True)
         before, whole, alone = (

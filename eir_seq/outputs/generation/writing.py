@@ -105,8 +105,7 @@ class Writer:
         sums, counts = Seq2SeqLmHead(0.0)(encoder.read(**chosen, labels=labels)).float().unbind(dim=1)
         found = zip(wanted, labels.tolist(), (-sums / counts.clamp(min=1)).tolist(), strict=True)
         for place, ids, score in found:
-            known = [token for token in ids if 0 <= token < tokenizer.vocab_size]  # models may have spare ids
-            text = tokenizer.decode(known, skip_special_tokens=True)
+            text = tokenizer.decode(tokenizer.known_ids(ids), skip_special_tokens=True)
             self.texts[rows[place]], self.scores[rows[place]] = text, score
 
     def generated(self, tensors: Mapping[str, Tensor], seed: int) -> Tensor:
