@@ -35,9 +35,8 @@ class RemoteFolder:
     """
 
     def __init__(self, url: str, place: str) -> None:
-        self.url, self.place = url.rstrip("/"), place
-        self.system, self.path = current(self.url, place)
-        self.path = self.path.rstrip("/")
+        self.system, path = current(url, place)
+        self.url, self.path, self.place = url.rstrip("/"), path.rstrip("/"), place
 
     def files(self) -> dict[str, int]:
         """Sizes of all files by their names in the folder; empty if there is no such folder."""

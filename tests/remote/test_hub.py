@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import HfFileSystem
 
+from eir_seq.commands import main
 from eir_seq.data.source import load_splits
 from eir_seq.errors import UserError
 from tests.data.stream.tables import epoch, ids, module, rows, streamed
@@ -109,3 +110,8 @@ def test_datasets_that_are_not_there(hub: Hub, tmp_path: Path) -> None:
             load_splits(dataset(tmp_path, **data))
         (fault,) = {fault.message for fault in raised.value.faults}
         assert fault.startswith(message)
+
+
+def test_a_url_that_names_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["runs", "list", "hf://"]) == 2
+    assert capsys.readouterr().err.endswith("names no host\n")
