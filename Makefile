@@ -21,7 +21,7 @@ endef
 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint types imports fast-tests test-slow campaign test-latest docs serve-docs wheel format clean
+.PHONY: help demo test lint types imports fast-tests test-slow test-gpu campaign test-latest docs serve-docs wheel format clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -71,6 +71,9 @@ fast-tests: $(VENV)/.installed-dev
 
 test-slow: $(VENV)/.installed-dev  ## the tests that take minutes
 	@OMP_NUM_THREADS=2 $(BIN)/python -m pytest -m "slow and not gpu"
+
+test-gpu: $(VENV)/.installed-dev  ## what only a GPU with CUDA can show: ten minutes
+	@$(BIN)/python -m pytest -m gpu
 
 campaign: $(VENV)/.installed-dev  ## kills, full disks, damaged and hostile files: an hour, and a table of what went wrong
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.campaign --hour --jobs 2

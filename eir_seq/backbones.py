@@ -16,7 +16,7 @@ from eir_seq.errors import Fault, UserError
 from eir_seq.models import create_model, from_pretrained
 from eir_seq.models.catalogue import CATALOGUE, CROSS, architecture, config_class, decoder_task, list_decoders
 from eir_seq.models.checkpoint.folder import locate, read_config
-from eir_seq.models.layers.attention.dot_product import FLASH
+from eir_seq.models.layers.attention.dot_product import ON_GPU
 from eir_seq.models.layers.attention.multi_head import Attention
 from eir_seq.models.lora import add_lora, freeze, load_adapter
 from eir_seq.models.option_checks import check_options, decoder_options
@@ -178,7 +178,7 @@ def compute_as(backbone: Any, config: SequenceModelConfig, place: str, *, pretra
     Raises:
         UserError: what this backbone cannot do, or names that it does not have.
     """
-    if (way := config.attn_implementation) is not None and (pretrained or way != FLASH):
+    if (way := config.attn_implementation) is not None and (pretrained or way not in ON_GPU):
         if isinstance(backbone, TransformersModel):
             message = "models outside the catalogue compute as their own code says"
             raise UserError(Fault(f"{place}.attn_implementation", message))

@@ -57,10 +57,10 @@ class SequenceModelConfig(EncoderBase):
         [],
         description="published names or patterns of tensors to freeze; encoder or decoder for a whole side",
     )
-    attn_implementation: Literal["eager", "sdpa", "flash_attention_2"] | None = Field(
+    attn_implementation: Literal["eager", "sdpa", "flash_attention_2", "flex_attention"] | None = Field(
         None,
         description="how attention is computed: explicitly, by the kernel that torch chooses (the default where one "
-        "applies), by its flash kernel on a GPU in half precision",
+        "applies); on a GPU without padding: by its flash kernel in half precision, or by FlexAttention",
     )
     gradient_checkpointing: bool = Field(
         False,

@@ -211,15 +211,16 @@ def _limits(sections: Sections) -> Iterator[Fault]:
         yield Fault("trainer.precision", "'16-mixed' needs a GPU; on a CPU use 'bf16-mixed' or '32'")
 
 
-def _half_precision(sections: Sections) -> Iterator[Fault]:
+def _attention_on_gpu(sections: Sections) -> Iterator[Fault]:
     trainer = sections.trainer
     for name, config in sections.inputs.items():
-        if trainer is None or config.backbone is None or config.backbone.attn_implementation != "flash_attention_2":
+        way = None if config.backbone is None else config.backbone.attn_implementation
+        if trainer is None or way not in ("flash_attention_2", "flex_attention"):
             continue
         place = f"inputs.{name}.model.attn_implementation"
         if trainer.accelerator not in ("auto", "gpu"):
-            yield Fault(place, f"'flash_attention_2' needs a GPU; trainer.accelerator is {trainer.accelerator!r}")
-        if trainer.precision not in ("bf16-mixed", "16-mixed"):
+            yield Fault(place, f"{way!r} needs a GPU; trainer.accelerator is {trainer.accelerator!r}")
+        if way == "flash_attention_2" and trainer.precision not in ("bf16-mixed", "16-mixed"):
             message = "'flash_attention_2' computes in half precision; set trainer.precision=bf16-mixed"
             yield Fault(place, message)
 
@@ -373,7 +374,7 @@ _RULES: tuple[Callable[[Sections], Iterator[Fault]], ...] = (
     _shared_heads,
     _optimization,
     _limits,
-    _half_precision,
+    _attention_on_gpu,
     _monitor,
     training_faults,
     _run,

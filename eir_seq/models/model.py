@@ -21,7 +21,7 @@ from eir_seq.models.generation.methods import GenerationMethods
 from eir_seq.models.heads.base import Head
 from eir_seq.models.heads.sequence_classification import shifted_right
 from eir_seq.models.inputs import lists_inputs
-from eir_seq.models.layers.attention.dot_product import EAGER, FLASH, IMPLEMENTATIONS, SDPA, DotProduct
+from eir_seq.models.layers.attention.dot_product import EAGER, FLASH, IMPLEMENTATIONS, ON_GPU, DotProduct
 from eir_seq.models.layers.cache import Cache
 from eir_seq.models.layers.legacy_cache import Tuples, cache_of
 from eir_seq.models.names import plain_parameters
@@ -210,7 +210,8 @@ class Model(Vocabulary, HeadPruning, TransformersMethods, GenerationMethods):
 
         Args:
             name: "eager" spells out scores and weights, "sdpa" leaves the choice of a kernel to torch (the default
-                where one serves), "flash_attention_2" is torch's flash kernel, on a GPU in half precision.
+                where one serves). On a GPU, texts are packed for "flash_attention_2", torch's flash kernel, in half
+                precision, and for "flex_attention", its FlexAttention, which also takes the biases of T5.
 
         Raises:
             UserError: another name, or what this model or machine cannot do.
@@ -221,7 +222,7 @@ class Model(Vocabulary, HeadPruning, TransformersMethods, GenerationMethods):
             if isinstance(module, DotProduct):
                 module.attn_implementation = name
             if isinstance(module, Stack):
-                module.packs_for_kernel = name == FLASH
+                module.packs_for_kernel = name in ON_GPU
 
     def _problem_with(self, name: str) -> str | None:
         if name not in IMPLEMENTATIONS:
@@ -230,10 +231,10 @@ class Model(Vocabulary, HeadPruning, TransformersMethods, GenerationMethods):
         products = [module for module in self.modules() if isinstance(module, DotProduct)]
         biased = any(isinstance(module, Stack) and module.score_bias is not None for module in self.modules())
         able = products and all(name in module.implementations for module in products)
-        if name != EAGER and not (able and (name == SDPA or not biased)):
+        if name != EAGER and not (able and (name != FLASH or not biased)):
             why = "has biases, masks or steps that it does not know" if products else "is no such product"
             return f"{name!r} cannot be: the attention of {self.config.model_type!r} {why}"
-        if name == FLASH and not torch.cuda.is_available():
+        if name in ON_GPU and not torch.cuda.is_available():
             return f"{name!r} needs a GPU with CUDA, which is not there; 'sdpa' takes the fastest kernel of any device"
         return None
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from eir_seq.models.generation.decode.copies import Copies
 from eir_seq.models.generation.decode.past import Kept, Past
 from eir_seq.models.generation.decode.products import Few, joined
-from eir_seq.models.layers.attention.dot_product import SDPA
+from eir_seq.models.layers.attention.dot_product import FLEX, SDPA
 from eir_seq.models.layers.attention.multi_head import Attention
 from eir_seq.models.layers.attention.scorer import Scorer
 from eir_seq.models.layers.cache import Cache
@@ -154,7 +154,7 @@ def token_attention(attention: Attention, copies: Copies, few: Few, longest: int
     config = attention.config
     sees_all = attention.crosses or (config.causal and (config.window is None or config.window >= longest))
     plain = type(config.scorer).attend is Scorer.attend and attention.distances is None
-    if not (sees_all and plain and attention.attn_implementation == SDPA):
+    if not (sees_all and plain and attention.attn_implementation in (SDPA, FLEX)):
         return None
     copy: TokenAttention = copies.plain(attention, TokenAttention)
     if not attention.crosses:

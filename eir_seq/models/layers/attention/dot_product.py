@@ -13,8 +13,10 @@ from eir_seq.models.layers.build import Configured
 from eir_seq.models.layers.dropout import drop
 from eir_seq.native import attention as native
 
-EAGER, SDPA, FLASH = IMPLEMENTATIONS = ("eager", "sdpa", "flash_attention_2")
-"""Documented names: scores and weights spelled out; torch's choice of a kernel; its flash kernel."""
+EAGER, SDPA, FLASH, FLEX = IMPLEMENTATIONS = ("eager", "sdpa", "flash_attention_2", "flex_attention")
+"""Documented names: scores and weights spelled out; torch's choice of a kernel; its flash kernel; FlexAttention."""
+ON_GPU = (FLASH, FLEX)
+"""Those that compute packed texts on a GPU alone."""
 UNMASKED, MASKED = (
     [SDPBackend.FLASH_ATTENTION],
     [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH],
@@ -58,10 +60,7 @@ class DotProduct(Configured):
                 scores = scores.masked_fill(~mask, hidden) if mask.dtype == torch.bool else scores + mask
             return drop(scores.softmax(-1), dropout).to(value.dtype) @ value
         if self.attn_implementation == FLASH:
-            if query.dtype not in (torch.float16, torch.bfloat16):
-                found = str(query.dtype).removeprefix("torch.")
-                message = f"{FLASH!r} computes in float16 or bfloat16, not in {found}"
-                raise UserError(Fault("attn_implementation", f"{message}; load with dtype=torch.bfloat16, or autocast"))
+            refuse_single_precision(query)
             with sdpa_kernel(UNMASKED if mask is None else MASKED, set_priority=True):
                 return kernel(query, key, value, mask, dropout, scale, causal=causal)
         return kernel(query, key, value, mask, dropout, scale, causal=causal)
@@ -87,6 +86,14 @@ def kernel(
         mask, causal = _with_past(mask, query, key), False
     shared = bool(query.shape[-3] != key.shape[-3])
     return F.scaled_dot_product_attention(query, key, value, mask, dropout, causal, scale=scale, enable_gqa=shared)
+
+
+def refuse_single_precision(query: Tensor) -> None:
+    """Raises UserError for numbers that the flash kernel does not compute with."""
+    if query.dtype not in (torch.float16, torch.bfloat16):
+        found = str(query.dtype).removeprefix("torch.")
+        message = f"{FLASH!r} computes in float16 or bfloat16, not in {found}"
+        raise UserError(Fault("attn_implementation", f"{message}; load with dtype=torch.bfloat16, or autocast"))
 
 
 def in_dtype(mask: Tensor, dtype: torch.dtype) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from eir_seq.models.layers.attention.dot_product import FLASH, SDPA, DotProduct
+from eir_seq.models.layers.attention.dot_product import EAGER, ON_GPU, DotProduct
 from eir_seq.models.layers.attention.packed import LEAST_BLOCK, packed_attention
 from eir_seq.models.layers.attention.scorer import Pairs, Scorer
 from eir_seq.models.layers.attention.windows import windows
@@ -80,10 +80,10 @@ class Attention(DotProduct):
 
     @property
     def implementations(self) -> tuple[str, ...]:
-        """Those of the scorer; the flash kernel takes neither biases nor windows."""
+        """Those of the scorer; the kernels for packed texts take no biases that differ between texts."""
         found = self.config.scorer.implementations
-        masked = self.distances is not None or self.config.alibi is not None or self.config.window is not None
-        return tuple(name for name in found if name != FLASH) if masked else found
+        biased = self.distances is not None or self.config.alibi is not None
+        return tuple(name for name in found if name not in ON_GPU) if biased else found
 
     def forward(self, x: Tensor, ctx: Context) -> Tensor:
         """States of the context's layout -> the same."""
@@ -186,9 +186,10 @@ class Attention(DotProduct):
         queries, keys = ctx.layout, ctx.memory_layout if self.crosses else ctx.layout
         assert keys is not None
         scorer, bias, mixed = self.config.scorer, self._bias(ctx), []
-        if scorer.plain and self.attn_implementation == SDPA and (bias is None or isinstance(bias, DistanceBias)):
+        if scorer.plain and self.attn_implementation != EAGER and (bias is None or isinstance(bias, DistanceBias)):
             lengths, window = (queries.lengths, keys.lengths), self.config.window
             how: dict[str, Any] = {"causal": causal, "window": window, "dropout": dropout, "scale": self.scale}
+            how["implementation"] = self.attn_implementation
             return packed_attention(query, key, value, *lengths, bias=bias, **how).flatten(1)
         texts = zip(query.split(queries.lengths), key.split(keys.lengths), value.split(keys.lengths), strict=True)
         for text, bias in zip(texts, self._biases(ctx), strict=True):

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from eir_seq.models.layers.attention.dot_product import in_dtype, kernel
+from eir_seq.models.layers.attention import packed_kernels
+from eir_seq.models.layers.attention.dot_product import FLASH, ON_GPU, SDPA, in_dtype, kernel, refuse_single_precision
 from eir_seq.models.layers.attention.grouping import NARROW, Plan, planned
 from eir_seq.models.layers.attention.windows import windows
 from eir_seq.models.layers.positions.relative import DistanceBias
@@ -39,6 +40,7 @@ def packed_attention(
     dropout: float = 0.0,
     scale: float | None = None,
     shared: tuple[tuple[int, ...], ...] | None = None,
+    implementation: str = SDPA,
 ) -> Tensor:
     """softmax(Q K^T scale + bias) V of each of several texts, which are stored one after the other without padding.
 
@@ -54,6 +56,7 @@ def packed_attention(
         scale: factor on the products; by default one over the square root of the head size.
         shared: tokens of each text that all of its queries see, besides the window (`narrow`), by their places among
             all tokens.
+        implementation: of the names in `dot_product`; a kernel that cannot compute what is wanted leaves it to others.
 
     Returns:
         (tokens, heads, head_size).
@@ -64,8 +67,16 @@ def packed_attention(
         >>> query, key, value = torch.randn(3, 7, 2, 4).unbind()
         >>> packed_attention(query, key, value, (3, 4), (3, 4), causal=True).shape
         torch.Size([7, 2, 4])
+
+    Raises:
+        UserError: the flash kernel is wanted in single precision.
     """
     scale = query.shape[-1] ** -0.5 if scale is None else scale
+    if implementation in ON_GPU and not shared:
+        how: dict[str, Any] = {"causal": causal, "window": window, "scale": scale}
+        found = _by_kernel(implementation, (query, key, value, query_lengths, key_lengths), bias, dropout, how)
+        if found is not None:
+            return found
     if native.serves(query, key) and native.few(shared):
         reach = -1 if window is None else window - 1
         return native.attention(
@@ -98,6 +109,18 @@ def packed_attention(
         found = kernel(q, k, v, mask, dropout, scale, causal=group.causal)
         mixed.append(found.transpose(1, 2).flatten(0, 1))
     return _laid_out(mixed[0] if len(mixed) == 1 else torch.cat(mixed), plan.back)
+
+
+def _by_kernel(
+    implementation: str, texts: tuple[Any, ...], bias: PackedBias | None, dropout: float, how: dict[str, Any]
+) -> Tensor | None:
+    """The same in one call, where `implementation` names a kernel that can."""
+    if implementation == FLASH:
+        refuse_single_precision(texts[0])
+        return packed_kernels.flash(*texts, dropout=dropout, **how) if bias is None else None
+    if not dropout and (bias is None or isinstance(bias, DistanceBias)):
+        return packed_kernels.flex(*texts, bias=bias, **how)
+    return None
 
 
 def _laid_out(x: Tensor, index: Tensor | None) -> Tensor:
