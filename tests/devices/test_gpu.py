@@ -151,7 +151,7 @@ def test_generation(model_type: str, task: str, beams: int) -> None:
     "words",
     [
         ["experiment=imdb_longformer"],
-        ["experiment=imdb_bert_tiny", "trainer.precision=bf16-mixed"],
+        ["experiment=pretrain_bert", "trainer.precision=bf16-mixed"],
         ["experiment=text_gpt2", "trainer.precision=bf16-mixed", "trainer.compile=true"],
         ["experiment=translate_m2m100", "trainer.precision=16-mixed"],
     ],
@@ -164,7 +164,7 @@ def test_runs(tmp_path: Path, words: list[str]) -> None:
 
 
 def test_the_same_command_gives_the_same_bits(tmp_path: Path) -> None:
-    words = ["experiment=imdb_bert_tiny", "data.limit=64", "trainer.max_epochs=1", "trainer.accelerator=gpu"]
+    words = ["experiment=imdb_longformer", "data.limit=64", "trainer.max_epochs=1", "trainer.accelerator=gpu"]
     for name in ("one", "two"):
         train(compose_experiment([*words, "trainer.deterministic=true", f"run.dir={tmp_path / name}"]).config)
     assert (tmp_path / "one" / "metrics.csv").read_bytes() == (tmp_path / "two" / "metrics.csv").read_bytes()

@@ -88,16 +88,16 @@ def flex(
     if query.shape[-1] < LEAST_HEAD and query.device.type != "cpu":
         return None
     blocks, places, key_places = _blocks(tuple(query_lengths), tuple(key_lengths), causal, window, query.device)
-    heads = query.shape[1]
+    heads, biased = query.shape[1], None
+    if bias is not None:
+        values, origin = bias.values.expand(heads, -1), bias.origin
 
-    def biased(score: Tensor, _: Tensor, head: Tensor, q: Tensor, k: Tensor) -> Tensor:
-        assert bias is not None
-        return score + values[head, key_places[k] - places[q] + bias.origin]
+        def biased(score: Tensor, _: Tensor, head: Tensor, q: Tensor, k: Tensor) -> Tensor:
+            return score + values[head, key_places[k] - places[q] + origin]
 
-    values = None if bias is None else bias.values.expand(heads, -1)
     q, k, v = (x.transpose(0, 1)[None] for x in (query, key, value))
     how: dict[str, Any] = {"block_mask": blocks, "scale": scale, "enable_gqa": heads != key.shape[1]}
-    mixed: Tensor = _flex_of(query.device.type)(q, k, v, score_mod=None if bias is None else biased, **how)
+    mixed: Tensor = _flex_of(query.device.type)(q, k, v, score_mod=biased, **how)
     return mixed[0].transpose(0, 1)
 
 
