@@ -189,6 +189,11 @@ def move(module: nn.Module) -> None:
                     own[name] = moved_already.setdefault(id(x), kind(x))
 
 
+def on_cpu(tree: Any) -> Any:
+    """Nested tensors, copied to the CPU from any device; gradients find their way back."""
+    return tree_map_only(Tensor, lambda x: x.cpu(), tree)
+
+
 def values(tree: Any) -> Any:
     """The values of nested tensors of the device."""
     return tree_map_only(SimulatedTensor, lambda x: x.value, tree)

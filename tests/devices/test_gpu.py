@@ -14,6 +14,7 @@ from eir_seq.models.layers.attention import packed_kernels
 from eir_seq.models.layers.attention.packed import packed_attention
 from eir_seq.models.layers.positions.relative import DistanceBias
 from eir_seq.training.run import train
+from tests.devices.simulated import on_cpu
 from tests.models.tiny import OPTIONS, inputs, loss, noisy, targets, tiny
 
 pytestmark = pytest.mark.gpu
@@ -50,7 +51,7 @@ def test_every_architecture(model_type: str) -> None:
     gradients = {name: x.grad.clone() for name, x in model.named_parameters() if x.grad is not None}
     model.zero_grad()
     output = model.to(CUDA)(**on_gpu(given))
-    found = loss(model, output.cpu())
+    found = loss(model, on_cpu(output))
     found.backward()
     torch.testing.assert_close(found.cpu(), expected, atol=1e-4, rtol=1e-3)
     for name, parameter in model.named_parameters():
