@@ -266,7 +266,8 @@ def _strategy(ranks: Ranks, device: torch.device, sharded: Sharded | None, avera
         return "auto"
     backend = "nccl" if device.type == "cuda" else "gloo"
     if sharded is not None:
-        return ShardedStrategy(ranks, averaging and averaging.network, process_group_backend=backend)
+        averaged = None if averaging is None else averaging.network
+        return ShardedStrategy(ranks, averaged, process_group_backend=backend)
     # Rows may lack inputs or targets, so that which parameters a step uses differs between steps and processes.
     return DDPStrategy(
         find_unused_parameters=True,
