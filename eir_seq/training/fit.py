@@ -338,6 +338,7 @@ def quiet_lightning() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"lightning\..*")
             warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")
+            warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")  # costs a copy
             yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
