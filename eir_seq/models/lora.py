@@ -119,7 +119,7 @@ def load_adapter(model: nn.Module, folder_or_hub_id: str | Path, *, revision: st
         if problem := _problem(model, name, matrices, known):
             faults.append(Fault(name, problem, str(folder)))
     if not pairs and not faults:
-        faults.append(Fault("", f"{folder} holds no adapter: no tensors are named ...lora_A.weight"))
+        faults.append(Fault(str(folder), "holds no adapter: no tensors are named ...lora_A.weight"))
     if faults:
         raise UserError(*faults)
     dropout = float(config.get("lora_dropout") or 0.0)
