@@ -18,6 +18,7 @@ PACKAGES = {
     "__main__": "python -m eir_seq",
     "commands": "train, predict, check, runs, models, cache",
     "plugins": "entries of other packages",
+    "hub": "names of published folders",
     "inference": "predictions, reports, comparisons",
     "training": "loop, checkpoints, run folder, bundle",
     "data": "readers, splits, encoded rows, batches",

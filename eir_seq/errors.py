@@ -39,7 +39,17 @@ class Fault:
         return line if line.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
 
     def under(self, prefix: str) -> Fault:
-        """The same fault, seen from one level further out: its place is prefixed with ``prefix.``."""
+        """The same fault, seen from one level further out: its place is prefixed with ``prefix.``.
+
+        A place that is the path of a file, which no key is, becomes a part of the message.
+
+        >>> str(Fault("lr", "must be positive").under("optimizer"))
+        'optimizer.lr: must be positive'
+        >>> str(Fault("models/bert/config.json", "is not a JSON object").under("inputs.text.model"))
+        'inputs.text.model: models/bert/config.json is not a JSON object'
+        """
+        if "/" in self.place:
+            return Fault(prefix, f"{self.place} {self.message}", self.source)
         return Fault(f"{prefix}.{self.place}" if self.place else prefix, self.message, self.source)
 
 

@@ -20,6 +20,8 @@ DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted
 
 FAST = ("trainer=try", "data.limit=96", "trainer.threads=1")
 """What makes any experiment short."""
+TIMEOUT = 1200
+"""Seconds for a command; a training of two minutes takes long on a machine with other work."""
 
 
 @dataclass(frozen=True)
@@ -98,9 +100,9 @@ def run(
         words += fast
     environment = {**os.environ, "XDG_CACHE_HOME": str(folder / ".cache"), "OMP_NUM_THREADS": "1"}
     if words[1] == "-m":
-        done = warm.run(words[1:], cwd=folder, environment=environment, timeout=300, drawings=drawings)
+        done = warm.run(words[1:], cwd=folder, environment=environment, timeout=TIMEOUT, drawings=drawings)
     else:
-        done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=TIMEOUT)
     assert done.returncode == command.exit_code, f"{' '.join(words)}\n{done.stdout}\n{done.stderr}"
     return done
 

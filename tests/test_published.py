@@ -56,7 +56,7 @@ def test_a_model_of_options_and_of_a_folder(tmp_path: Path) -> None:
         BertModel(T5GemmaConfig())
     with pytest.raises(UserError, match="AutoConfig: has no options; it reads"):
         AutoConfig()
-    with pytest.raises(UserError, match=r"is neither a folder nor a configuration that the Hub gave|config\.json"):
+    with pytest.raises(UserError, match=r"no such folder|config\.json"):
         AutoConfig.from_pretrained(tmp_path / "nowhere", local_files_only=True)
 
 

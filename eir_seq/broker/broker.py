@@ -78,6 +78,9 @@ class Broker(nn.Module):
         adversaries: by what they are called.
     """
 
+    calls_layers = False
+    """Messages are shards together with the rest of the network, not each by itself."""
+
     def __init__(self, messages: Sequence[Message], adversaries: Sequence[Adversary]) -> None:
         super().__init__()
         self.messages, self.adversaries = nn.ModuleList(messages), nn.ModuleList(adversaries)

@@ -27,6 +27,8 @@ def preflight(sections: Sections, config: ExperimentConfig | None) -> Iterator[F
             yield Fault(f"{place}.type", missing_package(tracker.PACKAGE))
     for name, source in sections.inputs.items():
         yield from source.preflight(f"inputs.{name}")
+    for name, output in sections.outputs.items():
+        yield from output.preflight(f"outputs.{name}")
     if config is not None:
         from eir_seq.training.folder import check_destination
 

@@ -12,6 +12,7 @@ from eir_seq.config.encoders import EncoderBase
 from eir_seq.config.packages import is_installed, missing_package
 from eir_seq.config.strict import Positive, Strict, ignored
 from eir_seq.errors import Fault
+from eir_seq.hub import unlocatable
 
 WEIGHTS = (".safetensors", ".bin")
 ADAPTER = "adapter_config.json"
@@ -102,8 +103,12 @@ class SequenceModelConfig(EncoderBase):
         folder = self.folder
         if folder is not None and folder.is_dir() and not any(path.suffix in WEIGHTS for path in folder.iterdir()):
             yield Fault(f"{place}.model_type", f"{folder} holds no weights (*{' or *'.join(WEIGHTS)})")
-        adapter = None if self.lora is None or self.lora.adapter is None else Path(self.lora.adapter).expanduser()
-        if adapter is not None and adapter.is_dir() and not (adapter / ADAPTER).is_file():
+        if self.lora is None or self.lora.adapter is None:
+            return
+        adapter = Path(self.lora.adapter).expanduser()
+        if (problem := unlocatable(self.lora.adapter)) is not None:
+            yield Fault(f"{place}.lora.adapter", problem)
+        elif adapter.is_dir() and not (adapter / ADAPTER).is_file():
             yield Fault(f"{place}.lora.adapter", f"{adapter} holds no {ADAPTER}, so it is no adapter folder")
 
 

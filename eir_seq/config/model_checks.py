@@ -14,6 +14,7 @@ from eir_seq.config.errors import yaml_text
 from eir_seq.config.sections import Sections
 from eir_seq.errors import Fault, nearest
 from eir_seq.files import CONFIG, read_text
+from eir_seq.hub import unlocatable
 from eir_seq.registry import DECODERS, INPUTS, encoders_of
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -255,6 +256,8 @@ def _problem_with_type(model: Mapping[str, Any], encoders: Sequence[str]) -> str
             return f"{name!r} is not in the catalogue{_architecture_meant(name)}"
         hint = nearest(name, encoders) or _architecture_meant(name)
         return f"{name!r} is neither one of {', '.join(encoders)} nor in the catalogue{hint}"
+    if (problem := unlocatable(name)) is not None:
+        return problem
     if folder.is_dir():
         published = _published_config(folder)
         if published is None:
@@ -263,7 +266,7 @@ def _problem_with_type(model: Mapping[str, Any], encoders: Sequence[str]) -> str
         if not isinstance(found, str):
             return f"{name!r} is a checkpoint of {yaml_text(found)}, which is not in the catalogue"
         return None
-    if name.startswith((".", "/", "~")) or not _HUB_ID.fullmatch(name):
+    if not _HUB_ID.fullmatch(name):
         return f"there is no folder {name!r}, and it is not a Hub id (OWNER/NAME)"
     if name == _AUTO:
         return f"{name!r} is for models from scratch; with pretrained_model: true name a folder or Hub id (OWNER/NAME)"

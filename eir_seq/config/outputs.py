@@ -289,6 +289,15 @@ class OutputBase(Strict):
         del name, sections
         yield from ()
 
+    def preflight(self, place: str) -> Iterator[Fault]:
+        """Packages and folders that it needs and that are not there; imports nothing large.
+
+        Args:
+            place: the config path of the output.
+        """
+        del place
+        yield from ()
+
 
 class ColumnOutputBase(OutputBase):
     """What every output has whose target is in a column."""

@@ -41,13 +41,8 @@ def _sharding(trainer: TrainerConfig, sections: Sections) -> Iterator[Fault]:
     if optimizer is not None and not optimizer.ELEMENTWISE:
         yield Fault(place, f"'fsdp' needs an optimizer that updates each weight by itself; {optimizer.type!r} does not")
     refused = {
-        "trainer.averaging": trainer.averaging,
         "trainer.compile": trainer.compile,
-        "trainer.mixing": trainer.mixing,
-        "trainer.gradient_noise": trainer.gradient_noise,
         "trainer.loss_weighting": trainer.loss_weighting.type != "fixed",
-        "broker": sections.broker,
-        "adversaries": sections.adversaries,
     }
     for name in (name for name, used in refused.items() if used):
         yield Fault(place, f"'fsdp' cannot be combined with {name}; use 'ddp'")

@@ -172,13 +172,15 @@ def compare(folder: Path, over: Sequence[str] = (), *, by: Sequence[str] = (), m
         metric: what rows are compared by, ``output.metric`` with or without its split; by default what is monitored.
 
     Raises:
-        UserError: no such folder, no run and no job in it, or no run has a key of `over` or `by`, or the metric.
+        UserError: no such folder, no run and no job in it, all runs are damaged, or no run has a key of `over` or `by`,
+            or the metric.
     """
-    runs, sweeps = list(_read_runs(folder)), read_sweeps(folder)
+    runs, damaged = _read_runs(folder)
+    sweeps = read_sweeps(folder)
     runs += _elsewhere(folder, runs, sweeps)
     jobs = _unfinished_jobs(folder, runs)
     runs = [replace(run, status=jobs[run.name][0].status) if run.name in jobs else run for run in runs]
-    problems = tuple(_problems(runs, jobs))
+    problems = (*_problems(runs, jobs), *damaged)
     if not runs and not jobs:
         raise UserError(Fault(str(folder), "holds no runs (folders with config.yaml and manifest.json)"))
     keys = list(dict.fromkeys(key for run in runs for key in run.config))
@@ -288,44 +290,58 @@ def mean_and_deviation(values: Sequence[float]) -> str:
     return f"{mean:{decimals}} ± {statistics.stdev(values):{decimals}}" if len(values) > 1 else f"{mean:{decimals}}"
 
 
-def _read_runs(folder: Path) -> Iterator[Run]:
+def _read_runs(folder: Path) -> tuple[list[Run], list[tuple[str, str]]]:
+    """The runs below a folder, and those that cannot be read, each with what is wrong with it.
+
+    Raises:
+        UserError: none can be read.
+    """
+    runs, damaged, faults = list[Run](), list[tuple[str, str]](), list[Fault]()
     for run_dir in run_folders(folder):
-        try:
-            config = read_config(run_dir / "config.yaml")
-            manifest = read_json(run_dir / "manifest.json")
-            if not isinstance(manifest, dict):
-                raise ValueError("no JSON object")
-        except UserError:
-            raise
-        except (OSError, ValueError) as error:
-            raise UserError(
-                Fault(str(run_dir / "manifest.json"), f"is damaged: {' '.join(str(error).split())}")
-            ) from None
-        wrong = dict(wrong_files(run_dir, ("config.yaml", "manifest.json", "result.json")))
-        if faults := [
-            Fault(str(run_dir / name), f"is {problem}; restore it, or remove {run_dir / CHECKSUMS} to take it as it is")
-            for name, problem in wrong.items()
-            if name in ("config.yaml", "manifest.json")
-        ]:
-            raise UserError(*faults)
         name = str(run_dir.relative_to(folder)) if run_dir != folder else run_dir.name
-        result = None if "result.json" in wrong else _read_result(run_dir)
-        status = "finished" if result is not None else str(manifest.get("status", "unknown"))
-        if result is None and (run_dir / "result.json").exists():
-            status = f"result.json is {wrong.get('result.json', 'damaged')}"
-        metrics = None if result is None else _metrics(result)
-        headline, mode = headline_of(config, (result or {}).get("monitor") or {})
-        yield Run(
-            name,
-            dict(flat(config)),
-            metrics,
-            headline,
-            mode,
-            "running, or killed" if status == "running" else status,
-            run_dir,
-            _rows_of(manifest),
-            (result or {}).get("steps"),
-        )
+        try:
+            runs.append(_read_run(run_dir, name))
+        except UserError as error:
+            faults += error.faults
+            damaged.append((name, "; ".join(f"{Path(x.place).name} {x.message}" for x in error.faults)))
+    if damaged and not runs:
+        raise UserError(*faults)
+    return runs, damaged
+
+
+def _read_run(run_dir: Path, name: str) -> Run:
+    """One run; raises `UserError` if it is damaged."""
+    config = read_config(run_dir / "config.yaml")
+    try:
+        manifest = read_json(run_dir / "manifest.json")
+        if not isinstance(manifest, dict):
+            raise ValueError("no JSON object")
+    except (OSError, ValueError) as error:
+        raise UserError(Fault(str(run_dir / "manifest.json"), f"is damaged: {' '.join(str(error).split())}")) from None
+    wrong = dict(wrong_files(run_dir, ("config.yaml", "manifest.json", "result.json")))
+    if faults := [
+        Fault(str(run_dir / file), f"is {problem}; restore it, or remove {run_dir / CHECKSUMS} to take it as it is")
+        for file, problem in wrong.items()
+        if file in ("config.yaml", "manifest.json")
+    ]:
+        raise UserError(*faults)
+    result = None if "result.json" in wrong else _read_result(run_dir)
+    status = "finished" if result is not None else str(manifest.get("status", "unknown"))
+    there = (run_dir / "result.json").exists()
+    if result is None and (there or status == "finished"):
+        status = f"result.json is {wrong.get('result.json', 'damaged' if there else 'missing')}"
+    headline, mode = headline_of(config, (result or {}).get("monitor") or {})
+    return Run(
+        name,
+        dict(flat(config)),
+        None if result is None else _metrics(result),
+        headline,
+        mode,
+        "running, or killed" if status == "running" else status,
+        run_dir,
+        _rows_of(manifest),
+        (result or {}).get("steps"),
+    )
 
 
 def _rows_of(manifest: Mapping[str, Any]) -> dict[str, int]:

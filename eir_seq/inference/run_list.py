@@ -138,18 +138,14 @@ def read_run(folder: Path, name: str | None = None, *, mine: bool = False) -> Fo
     """One run; `name` is what it is called, by default the name of its folder. `mine`: this process owns it."""
     name = name or folder.resolve().name
     try:
-        config, manifest = read_config(folder / CONFIG), read_json(folder / MANIFEST)
-        if not isinstance(manifest, dict):
-            raise ValueError(f"{MANIFEST} holds no JSON object")
-        result = read_json(folder / RESULT) if (folder / RESULT).exists() else {}
-        if not isinstance(result, dict):
-            raise ValueError(f"{RESULT} holds no JSON object")
+        config, manifest = read_config(folder / CONFIG), _json_object(folder / MANIFEST)
+        result = _json_object(folder / RESULT) if (folder / RESULT).exists() else {}
         wrong = [f"{file} is {what}" for file, what in wrong_files(folder, (CONFIG, MANIFEST, RESULT))]
     except (OSError, ValueError, RecursionError) as error:  # a UserError is a ValueError
         return FoundRun(folder, name, name, "damaged", " ".join(str(error).split()), "", None, None, "", {}, {}, {})
     status, reason = status_of(folder, manifest, finished=bool(result), mine=mine)
-    if wrong and status == "finished":
-        status, reason = "damaged", "; ".join(wrong)
+    if status == "finished" and (wrong or not result):
+        status, reason = "damaged", "; ".join(wrong) or f"{RESULT} is missing"
     headline, mode = headline_of(config, result.get("monitor") or {})
     value, steps = _number((result.get("monitor") or {}).get("value")), result.get("steps")
     if not result:
@@ -163,14 +159,25 @@ def read_run(folder: Path, name: str | None = None, *, mine: bool = False) -> Fo
     )  # fmt: skip
 
 
+def _json_object(path: Path) -> dict[str, Any]:
+    """The mapping in a file of a run; raises `ValueError` if it holds none."""
+    try:
+        content = read_json(path)
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path.name}: {error}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path.name} holds no JSON object")
+    return content
+
+
 def status_of(folder: Path, manifest: Mapping[str, Any], *, finished: bool, mine: bool) -> tuple[Status, str]:
     """How a run ended and, of one without a result, why."""
     owner = None if mine else owner_of(folder)  # looking at a lock of our own would release it
     if owner is not None:
         return "running", owner
-    if finished:
-        return "finished", ""
     ending = str(manifest.get("status") or "running")
+    if finished or ending == "finished":
+        return "finished", ""
     if ending == "running":
         sessions = manifest.get("sessions")
         host = sessions[-1].get("host") if isinstance(sessions, list) and sessions else None

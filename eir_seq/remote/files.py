@@ -44,7 +44,8 @@ def matching(text: str, suffixes: Sequence[str], place: str) -> list[str]:
             if _WILD.search(path):
                 found = [name for name in system.glob(path) if not system.isdir(name)]
             elif system.protocol in ("http", "https", ("http", "https")) and not text.endswith("/"):
-                found = [path] if system.exists(path) else []
+                system.info(path)
+                found = [path]
             else:
                 found = [path] if system.isfile(path) else system.find(path)
             root = path

@@ -91,7 +91,11 @@ def filesystem(url: str, place: str) -> tuple[Any, str]:
     if scheme in ("http", "https"):
         import aiohttp
 
-        options["client_kwargs"] = {"timeout": aiohttp.ClientTimeout(sock_connect=TIMEOUT, sock_read=TIMEOUT)}
+        from eir_seq.remote.web import WebFileSystem
+
+        timeout = aiohttp.ClientTimeout(sock_connect=TIMEOUT, sock_read=TIMEOUT)
+        with failures(url, place):
+            return WebFileSystem(client_kwargs={"timeout": timeout}), url
     elif scheme == "s3":
         options["config_kwargs"] = {
             "connect_timeout": TIMEOUT / 6,

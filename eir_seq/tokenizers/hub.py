@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from eir_seq.errors import Fault, UserError, nearest
+from eir_seq.errors import Fault, UserError
+from eir_seq.hub import unlocatable
 
 
 def local_folder(
@@ -23,14 +24,11 @@ def local_folder(
     name = os.fspath(folder_or_hub_id)
     if not name.strip():
         raise UserError(Fault("", "the name of a tokenizer's folder or Hub repository is empty"))
+    if (problem := unlocatable(name)) is not None:
+        raise UserError(Fault("", problem))
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder
-    if folder.exists():
-        raise UserError(Fault(name, "a folder is expected, this is a file"))
-    if name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name:
-        near = nearest(folder.name, _sibling_names(folder))
-        raise UserError(Fault(name, f"no such folder{near}"))
 
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
@@ -68,10 +66,3 @@ _OUT_OF_REACH = (
     "no such folder, not in the Hub's cache, and the Hub is out of reach or switched off; "
     "download it on a machine with network, or give the folder of a copy"
 )
-
-
-def _sibling_names(folder: Path) -> list[str]:
-    try:
-        return [entry.name for entry in folder.parent.iterdir() if entry.is_dir()]
-    except OSError:
-        return []

@@ -15,6 +15,7 @@ from eir_seq.config.optimization import OptimizerBase
 from eir_seq.config.training import AveragingBase, EmaConfig, SwaConfig
 from eir_seq.training.evaluation import Batch, autocast, evaluation_mode, to_device
 from eir_seq.training.network import Network
+from eir_seq.training.sharding import load_shards
 
 
 class Averaging:
@@ -58,7 +59,13 @@ class Averaging:
             self._average.update_parameters(network)
 
     def renewed(
-        self, network: Network, batches: Callable[[], Iterable[Batch]], *, device: torch.device, precision: str
+        self,
+        network: Network,
+        batches: Callable[[], Iterable[Batch]],
+        *,
+        device: torch.device,
+        precision: str,
+        whole: Network | None = None,
     ) -> Network:
         """The copy, its batch norms with the statistics that training rows have under the averaged weights.
 
@@ -69,13 +76,15 @@ class Averaging:
             batches: gives batches of training rows.
             device: where both are.
             precision: the trainer's precision.
+            whole: a network with all averaged weights, which takes the place of the copy where that is in shards.
         """
-        self.network.to(device)  # follows the network, which leaves its device when training ends
+        copy = self.network if whole is None else whole
+        copy.to(device)  # follows the network, which leaves its device when training ends
         names = [name for name, part in network.named_modules() if isinstance(part, _BatchNorm) and part.training]
-        norms = [part for name in names if (part := self.network.get_submodule(name)).track_running_stats]
+        norms = [part for name in names if (part := copy.get_submodule(name)).track_running_stats]
         if norms:
-            _renew(self.network, norms, batches(), device, precision)
-        return self.network
+            _renew(copy, norms, batches(), device, precision)
+        return copy
 
     def state(self) -> dict[str, Any]:
         """For `restore`, exactly."""
@@ -84,7 +93,7 @@ class Averaging:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue from `state`."""
         self._average.n_averaged.fill_(state["updates"])
-        self.network.load_state_dict(state["network"])
+        load_shards(self.network, state["network"])
 
     def _ema(self, averaged: Any, current: Any, _updates: Tensor | int) -> None:
         """The weights of early steps would stay for long: the first updates keep less of them."""

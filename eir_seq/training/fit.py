@@ -139,7 +139,7 @@ def fit(
             accelerator="gpu" if device.type == "cuda" else device.type,
             devices=ranks.local_world_size,
             num_nodes=ranks.world_size // ranks.local_world_size,
-            strategy=_strategy(ranks, device, sharded=sharded is not None),
+            strategy=_strategy(ranks, device, sharded, averaging),
             sync_batchnorm=ranks.several and device.type == "cuda",
             precision=config.trainer.precision,
             accumulate_grad_batches=config.trainer.accumulate,
@@ -161,9 +161,7 @@ def fit(
         )
         with signals.deferred():
             _run(trainer, module, data, checkpoint, signals, loop, ranks)
-    if sharded is not None:
-        sharded.gather()
-    elif loop.state.best_step is None and (last := loop.evaluated_network()) is not network:
+    if loop.state.best_step is None and (last := loop.evaluated_network()) is not network:
         network.load_tensors(last.tensors())  # no evaluation has chosen: the average counts as the best
     return loop
 
@@ -262,13 +260,14 @@ def _unnoted_jump(config: ExperimentConfig, checkpoint: Path, step: int, total: 
     )
 
 
-def _strategy(ranks: Ranks, device: torch.device, *, sharded: bool) -> Any:
+def _strategy(ranks: Ranks, device: torch.device, sharded: Sharded | None, averaging: Averaging | None) -> Any:
     """How Lightning distributes the training."""
     if not ranks.several:
         return "auto"
     backend = "nccl" if device.type == "cuda" else "gloo"
-    if sharded:
-        return ShardedStrategy(ranks, process_group_backend=backend)
+    if sharded is not None:
+        averaged = None if averaging is None else averaging.network
+        return ShardedStrategy(ranks, averaged, process_group_backend=backend)
     # Rows may lack inputs or targets, so that which parameters a step uses differs between steps and processes.
     return DDPStrategy(
         find_unused_parameters=True,
@@ -339,6 +338,7 @@ def quiet_lightning() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"lightning\..*")
             warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")
+            warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")  # costs a copy
             yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):

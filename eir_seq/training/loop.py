@@ -361,15 +361,18 @@ class RunLoop(Checkpoint):
 
     def evaluated_network(self) -> Network:
         """The network as trained, or that of averaged weights where there are such already."""
+        averaging = self.averaging if self.averaging is not None and self.averaging.active else None
+        whole = None
         if self.sharded is not None:
-            return self.sharded.gather().to(self.module.device)
-        if self.averaging is None or not self.averaging.active:
-            return self.module.network
-        return self.averaging.renewed(
+            whole = self.sharded.gather(None if averaging is None else averaging.network).to(self.module.device)
+        if averaging is None:
+            return self.module.network if whole is None else whole
+        return averaging.renewed(
             self.module.network,
             self.position.statistics_batches,
             device=self.module.device,
             precision=str(self.config.trainer.precision),
+            whole=whole,
         )
 
     def _follow(self, found: Evaluation, trainer: Trainer) -> None:

@@ -25,7 +25,7 @@ from eir_seq.training.network import Network
 from eir_seq.training.optimization import build_optimizer, build_scheduler, learning_rate_factor
 from eir_seq.training.ranks import ALONE, Ranks
 from eir_seq.training.running import RunningLosses, TrainingRows
-from eir_seq.training.sharding import full
+from eir_seq.training.sharding import full, shard_like
 from eir_seq.training.weighting import build_weighting
 
 
@@ -184,7 +184,8 @@ class TrainingModule(LightningModule):
         draw = torch.Generator(self.device)
         draw.manual_seed(derive_seed(self.config.seed, "gradient noise", self.trainer.global_step))
         for gradient in gradients:
-            gradient.add_(torch.empty_like(gradient).normal_(std=deviation, generator=draw))
+            noise = torch.empty(gradient.shape, dtype=gradient.dtype, device=gradient.device)
+            gradient.add_(shard_like(noise.normal_(std=deviation, generator=draw), gradient))
 
     def _refuse_non_finite(self, group: list[tuple[list[str], dict[str, Tensor]]], norm: Tensor) -> None:
         finite = [rows.all() for _, losses in group for rows in losses.values()]

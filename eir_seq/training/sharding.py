@@ -35,12 +35,17 @@ class Sharded:
         self.trained: Network = copy.deepcopy(network)
 
     @torch.no_grad()
-    def gather(self) -> Network:
-        """The network with all weights as they are now; every process has to call this."""
-        own = dict(self.trained.named_parameters())
+    def gather(self, source: Network | None = None) -> Network:
+        """The network with all weights as they are now; every process has to call this.
+
+        Args:
+            source: another network in shards whose weights are wanted, such as that of averages.
+        """
+        source = self.trained if source is None else source
+        own = dict(source.named_parameters())
         for name, parameter in self.network.named_parameters():
             parameter.copy_(full(own[name]))
-        buffers = dict(self.trained.named_buffers())
+        buffers = dict(source.named_buffers())
         for name, buffer in self.network.named_buffers():
             buffer.copy_(buffers[name])
         return self.network
@@ -51,12 +56,13 @@ class ShardedStrategy(DDPStrategy):
 
     Args:
         ranks: the processes.
+        averaged: the network that holds averages of the weights, which is sharded as the trained one.
         options: of `DDPStrategy`.
     """
 
-    def __init__(self, ranks: Ranks, **options: Any) -> None:
+    def __init__(self, ranks: Ranks, averaged: Network | None = None, **options: Any) -> None:
         super().__init__(**options)
-        self.ranks = ranks
+        self.ranks, self.averaged = ranks, averaged
 
     def configure_ddp(self) -> None:
         """Shard the network in place of wrapping the module."""
@@ -64,11 +70,12 @@ class ShardedStrategy(DDPStrategy):
         from torch.distributed.fsdp import fully_shard  # which imports sympy
 
         assert self.lightning_module is not None
-        network: Any = self.lightning_module.network
+        trained: Any = self.lightning_module.network
         mesh = init_device_mesh(self.root_device.type, (self.ranks.world_size,))
-        for unit in units(network):
-            fully_shard(unit, mesh=mesh)
-        fully_shard(network, mesh=mesh)
+        for network in filter(None, (trained, self.averaged)):
+            for unit in units(network):
+                fully_shard(unit, mesh=mesh)
+            fully_shard(network, mesh=mesh)
 
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any | None = None) -> None:
         """Write a folder in which every process has a file of its shards."""
@@ -96,9 +103,7 @@ class ShardedStrategy(DDPStrategy):
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
         """Load the shards of this process from whole tensors."""
         assert self.lightning_module is not None
-        own = self.lightning_module.state_dict()
-        held = {name: shard_like(x, own[name]) for name, x in checkpoint["state_dict"].items()}
-        self.lightning_module.load_state_dict(held, strict=strict)
+        load_shards(self.lightning_module, checkpoint["state_dict"], strict=strict)
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
         """The same for the state of optimizers."""
@@ -144,6 +149,12 @@ def all_finite(parameters: Iterable[Tensor], ranks: Ranks) -> bool:
 def full(value: Tensor) -> Tensor:
     """A tensor with its shards of all processes."""
     return value.full_tensor() if _is_sharded(value) else value
+
+
+def load_shards(module: nn.Module, state: Mapping[str, Tensor], *, strict: bool = True) -> None:
+    """Load whole tensors into a module, of which this process may have shards."""
+    own = module.state_dict()
+    module.load_state_dict({name: shard_like(x, own[name]) for name, x in state.items()}, strict=strict)
 
 
 def shard_like(value: Tensor, like: Tensor) -> Tensor:

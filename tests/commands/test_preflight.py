@@ -229,6 +229,22 @@ def test_folders_of_published_models_and_tokenizers(capsys: pytest.CaptureFixtur
     assert refused(capsys, *words, "inputs.t.model.lora.adapter=lora") == [
         "inputs.t.model.lora.adapter: lora holds no adapter_config.json, so it is no adapter folder"
     ]
+    for name, problem in (
+        ("./lorra", "./lorra: no such folder; did you mean 'lora'?"),
+        ("rows.csv", "rows.csv: a folder is expected, this is a file"),
+        ("s3://me:secret@bucket/lora", "s3://... is a URL; the path of a folder or a Hub id (OWNER/NAME) is expected"),
+    ):
+        adapter = f"lora: {{adapter: '{name}', merge: true}}"
+        own = f"model: {{model_type: model, pretrained_model: true, {adapter}}}"
+        output = f"outputs.w={{type: seq2seq_lm, column: label, {own}}}"
+        tokenizer = f"outputs.w.tokenizer={{type: published, path: '{name}'}}"
+        assert refused(capsys, *words, f"inputs.t.model.lora.adapter={name}", "~outputs.y", output, tokenizer) == [
+            f"{key}: {problem}"
+            for key in ("inputs.t.model.lora.adapter", "outputs.w.model.lora.adapter", "outputs.w.tokenizer.path")
+        ]
+        assert refused(capsys, words[1], f"inputs.t.model.model_type={name}") == [
+            f"inputs.t.model.model_type: {problem}"
+        ]
     (line,) = refused(capsys, "inputs.t.tokenizer={type: published, path: lora}")
     assert line.startswith(f"inputs.t.tokenizer.path: no tokenizer in lora: {vocabulary}")
     (line,) = refused(capsys, "inputs.t.tokenizer={type: published, path: ./lorra}")

@@ -7,6 +7,7 @@ import fcntl
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -99,6 +100,29 @@ def test_every_run_has_its_status(runs: Path) -> None:
     assert (found["10"].metric, found["10"].value, found["10"].steps) == ("sentiment.accuracy", 0.9, 30)
     assert (found["2"].metric, found["2"].value, found["2"].steps) == ("sentiment.accuracy", 0.9, 30)
     assert found["10"].seconds == 60
+
+
+def test_what_is_damaged_is_named(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (write_run(runs / "6") / "result.json").unlink()
+    (write_run(runs / "7") / "result.json").write_text('{"monitor":')
+    (write_run(runs / "8") / "config.yaml").write_text("a: [")
+    found = {run.name: run.reason for run in find_runs(runs) if run.status == "damaged"}
+    assert found.keys() == {"5", "6", "7", "8"}
+    assert found["5"].startswith("manifest.json: Expecting")
+    assert found["6"] == "result.json is missing"
+    assert found["7"].startswith("result.json: Expecting")
+    assert main(["runs", "compare", str(runs)]) == 0
+    said = capsys.readouterr().out
+    for line in (
+        "5: manifest.json is damaged: ",
+        "6: result.json is missing",
+        "7: result.json is damaged",
+        "8: config",
+    ):
+        assert f"without a result: {line}" in said
+    for name in ("2", "4", "6", "7", "10", "deep"):
+        shutil.rmtree(runs / name)
+    assert main(["runs", "compare", str(runs)]) == 2
 
 
 def test_a_run_that_another_process_owns_is_running(running: Path) -> None:

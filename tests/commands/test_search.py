@@ -9,7 +9,8 @@ import pytest
 
 from eir_seq.commands import main
 from eir_seq.commands.search import study as studies
-from eir_seq.config.sweeps import ends, grid, read_sweep
+from eir_seq.config.sweep_space import ends, grid
+from eir_seq.config.sweeps import read_sweep
 from eir_seq.errors import UserError
 from eir_seq.inference.jobs import read_jobs
 from tests.commands.search_project import rows_of, starts_of, sweep
@@ -104,6 +105,19 @@ def test_a_condition_with_a_fault_is_named(project: Path) -> None:
     path.write_text(path.read_text().replace("{seed: 3}", "{sed: 1}"))
     with pytest.raises(UserError, match="'sed' is not a key of the space with choices; did you mean 'seed'"):
         read_sweep(["sweep=both"])
+
+
+def test_a_space_of_what_no_trial_has_is_refused(project: Path) -> None:
+    path = project / "conf" / "sweep" / "both.yaml"
+    for line, message in {
+        "run.dir: choice(a, b)": r"space\.run\.dir: each trial has its own; sweep\.dir=DIR names the sweep's",
+        "sweep.trials: choice(1, 2)": "is a setting of the search, not of a trial",
+        "hydra.launcher.n_jobs: choice(1, 2)": "has no effect on a search",
+        "seed: logint(1, 2)": r"'logint' is no word for values; write choice\(\.\.\.\), interval",
+    }.items():
+        path.write_text(f"space:\n  {line}\n")
+        with pytest.raises(UserError, match=message):
+            read_sweep(["sweep=both"])
 
 
 def test_a_dry_run_writes_nothing(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -158,7 +158,7 @@ VALUES = [
     cli("unknown-model", f"{MODEL}.model_type=longfomer", f"{MODEL}.model_type: 'longfomer' is not in the catalogue; did you mean 'longformer'?"),
     Bad("model-for-checkpoint", words=(f"{MODEL}.pretrained_model=true",), lines=(f"{MODEL}.model_type: 'longformer' is an architecture; with pretrained_model: true name a folder or Hub id (OWNER/NAME) (conf/experiment/mine.yaml:13)", "inputs.review.tokenizer: 'word' gives other ids than the pretrained model was trained with; leave tokenizer out (conf/experiment/mine.yaml:11)",)),
     cli("checkpoint-for-model", f"{MODEL}.model_type=prajjwal1/bert-tiny", f"{MODEL}.model_type: 'prajjwal1/bert-tiny' names a checkpoint, not an architecture; load it with pretrained_model: true"),
-    cli("no-such-folder", (f"{MODEL}.pretrained_model=true", f"{MODEL}.model_type=./nowhere"), f"{MODEL}.model_type: there is no folder './nowhere', and it is not a Hub id (OWNER/NAME)"),
+    cli("no-such-folder", (f"{MODEL}.pretrained_model=true", f"{MODEL}.model_type=./nowhere"), f"{MODEL}.model_type: ./nowhere: no such folder"),
 ]
 
 COMBINATIONS = [

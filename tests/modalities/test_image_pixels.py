@@ -398,7 +398,7 @@ def test_weights_that_are_not_there(tmp_path: Path) -> None:
     (foreign,) = said({"model_type": "resnet", "weights": str(tmp_path / "resnet18.txt")})
     assert foreign == place + "'resnet18.txt' is no file of weights (.safetensors, .pth, .pt, .bin)"
     (folder,) = said({"model_type": "vit", "weights": str(tmp_path / "vit")})
-    assert folder == place + "there is no folder 'vit'"
+    assert folder == place + "vit: no such folder"
     assert said({"model_type": "timm/resnet18"}) in (
         [],
         ["inputs.picture.model.model_type: timm is not installed; run: pip install 'eir_seq[timm]'"],

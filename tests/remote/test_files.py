@@ -17,6 +17,7 @@ from eir_seq import remote
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.data.source import load_splits
 from eir_seq.errors import UserError
+from eir_seq.inference.run_list import runs_at
 from eir_seq.remote import urls
 from eir_seq.training.redaction import redact
 from tests.data.stream.tables import epoch, ids, module, rows, streamed
@@ -225,6 +226,15 @@ def test_what_a_web_server_refuses(site: Site, tmp_path: Path) -> None:
     site.status = 500
     assert refusal(f"{site.url}/c.csv", tmp_path).endswith("/c.csv: the server answers with an error (500)")
     assert "cannot be reached" in refusal("http://127.0.0.1:9/a.csv", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a.csv", "shards/", "shards/*.csv"])
+def test_a_server_out_of_reach_is_no_empty_folder(tmp_path: Path, name: str) -> None:
+    url = f"http://127.0.0.1:9/{name}"
+    with pytest.raises(UserError, match="the server cannot be reached"):
+        remote.matching(url, (".csv",), "data.train")
+    with pytest.raises(UserError, match="the server cannot be reached"), runs_at(url):
+        pass
 
 
 def test_a_server_that_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,9 @@ def write(path: Path, rows: int, seed: int) -> None:
             writer.writerow([f"{path.stem}{row}", *cells[:-1], int(cells[-1])])
 
 
-def experiment(folder: Path, outputs: dict[str, Any], **trainer: Any) -> Any:
+def experiment(
+    folder: Path, outputs: dict[str, Any], broker: Sequence[Any] = (), adversaries: Sequence[Any] = (), **trainer: Any
+) -> Any:
     """An experiment on both texts; a batch of each epoch has one row."""
     fusion = {"type": "concat"}
     return validate_experiment(
@@ -60,6 +63,8 @@ def experiment(folder: Path, outputs: dict[str, Any], **trainer: Any) -> Any:
                 name: {"type": "sequence", "column": name, "max_length": 12, "model": MODEL} for name in ("a", "b")
             },
             "fusion": fusion,
+            "broker": list(broker),
+            "adversaries": list(adversaries),
             "outputs": outputs,
             "optimizer": {"type": "adamw", "lr": 0.003},
             "trainer": {"max_epochs": 2, "accelerator": "cpu", "validate_every": 4, **trainer},
@@ -144,6 +149,16 @@ MANIFOLD: dict[str, Any] = {
     "alpha": 1.0,
     "layers": ["inputs.a", "fusion", ["inputs.a", "inputs.b"]],
 }
+CONNECTED: dict[str, Any] = {
+    "broker": [
+        {"from": "inputs.a.layers.0", "to": "inputs.b.layers.0", "fusion": "additive"},
+        {"from": "inputs.a", "to": "outputs.mood"},
+    ],
+    "adversaries": [{"from": "inputs.b", "predict": "inputs.a", "weight": 0.1, "hidden_size": 8}],
+    "averaging": {"type": "ema", "decay": 0.8},
+    "gradient_noise": 0.01,
+}
+"""Messages, an adversary, averaged weights and noise."""
 Starts = tuple[tuple[int, dict[int, tuple[int, int]]], ...]
 SCENARIOS: dict[str, tuple[Starts, dict[str, Any], dict[str, Any]]] = {
     "one process": (((1, {}),), PREDICTIVE, {}),
@@ -158,6 +173,13 @@ SCENARIOS: dict[str, tuple[Starts, dict[str, Any], dict[str, Any]]] = {
     "mixed, two processes": (((2, {}),), PREDICTIVE, {"mixing": {"alpha": 1.0}}),
     "manifold, one process": (((1, {}),), PREDICTIVE, {"mixing": MANIFOLD}),
     "manifold, three processes": (((3, {}),), PREDICTIVE, {"mixing": MANIFOLD}),
+    "mixed, fsdp": (((2, {}),), PREDICTIVE, {"mixing": {"alpha": 1.0}, "strategy": "fsdp"}),
+    "manifold, fsdp": (((2, {}),), PREDICTIVE, {"mixing": MANIFOLD, "strategy": "fsdp"}),
+    "connected, one process": (((1, {}),), PREDICTIVE, CONNECTED),
+    "connected, fsdp, two, one, two": (
+        ((2, {0: (3, signal.SIGTERM)}), (1, {0: (7, signal.SIGTERM)}), (2, {})),
+        PREDICTIVE, {**CONNECTED, "strategy": "fsdp"},
+    ),
     "rank 1 killed": (((2, {1: (6, signal.SIGKILL)}), (2, {})), PREDICTIVE, {}),
     "fsdp, rank 0 killed": (((2, {0: (6, signal.SIGKILL)}), (2, {})), PREDICTIVE, {"strategy": "fsdp"}),
     "accumulated, rank 1 terminated": (

@@ -251,7 +251,7 @@ def test_frozen_tensors_stay_and_the_others_move(base: Path, tmp_path: Path) -> 
         ),
         (
             {"lora": {"adapter": "BASE"}},
-            ["inputs.text.model.lora.adapter.BASE: holds no adapter_config.json, so it is no adapter folder"],
+            ["inputs.text.model.lora.adapter: BASE holds no adapter_config.json, so it is no adapter folder"],
         ),
     ],
 )

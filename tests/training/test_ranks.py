@@ -83,8 +83,19 @@ class TestAll:
     def test_any_number_and_strategy_gives_what_one_process_gives(self, all_found: dict[str, Any], name: str) -> None:
         agree(all_found, "one process", name)
 
-    def test_layers_are_mixed_alike_by_all_processes(self, all_found: dict[str, Any]) -> None:
-        agree(all_found, "manifold, one process", "manifold, three processes")
+    @pytest.mark.parametrize(
+        ("name", "other"),
+        [
+            ("manifold, one process", "manifold, three processes"),
+            ("manifold, one process", "manifold, fsdp"),
+            ("mixed, one process", "mixed, fsdp"),
+        ],
+    )
+    def test_layers_are_mixed_alike_by_all_processes(self, all_found: dict[str, Any], name: str, other: str) -> None:
+        agree(all_found, name, other)
+
+    def test_messages_adversaries_averages_and_noise_in_shards(self, all_found: dict[str, Any]) -> None:
+        agree(all_found, "connected, one process", "connected, fsdp, two, one, two")
 
     def test_steps_of_several_batches_and_metrics_of_training_rows(self, all_found: dict[str, Any]) -> None:
         agree(all_found, "accumulated, one process", "accumulated, two processes")
@@ -154,13 +165,12 @@ class TestPlace:
 
 
 def test_what_shards_cannot_do_is_refused(tmp_path: Path) -> None:
-    options = {"strategy": "fsdp", "averaging": {"type": "ema"}, "compile": True}
+    options = {"strategy": "fsdp", "compile": True}
     given = table_experiment(tmp_path).model_dump(mode="json")
     given |= {"trainer": {**options, "max_epochs": 1}, "optimizer": {"type": "muon", "lr": 0.01}}
     with pytest.raises(UserError) as refused:
         validate_experiment(given)
     assert sorted(fault.message for fault in refused.value.faults if fault.place == "trainer.strategy") == [
-        "'fsdp' cannot be combined with trainer.averaging; use 'ddp'",
         "'fsdp' cannot be combined with trainer.compile; use 'ddp'",
         "'fsdp' needs an optimizer that updates each weight by itself; 'muon' does not",
     ]

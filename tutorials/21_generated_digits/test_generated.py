@@ -32,7 +32,7 @@ def test_a_step_can_be_done(folder: Path, capsys: pytest.CaptureFixture[str]) ->
 
 @pytest.mark.slow
 def test_the_commands_do_what_the_tutorial_says(folder: Path) -> None:
-    run_all(HERE / "README.md", folder, (*FAST, "trainer.max_steps=2"))
+    run_all(HERE / "README.md", folder, (*FAST, "trainer.max_steps=2", "scheduler.warmup=1"))
     with Image.open(folder / "drawn.png") as sheet:
         assert sheet.size == (300, 240)
 

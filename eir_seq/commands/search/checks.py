@@ -14,7 +14,8 @@ from eir_seq.commands.preflight import preflight
 from eir_seq.config.compose import Composed, compose_in_hydra, hydra_ready
 from eir_seq.config.overrides import normalized
 from eir_seq.config.quoting import COMMAND_LINE
-from eir_seq.config.sweeps import SweepRequest, ends
+from eir_seq.config.sweep_space import ends
+from eir_seq.config.sweeps import SweepRequest
 from eir_seq.errors import Fault, RunFailed, UserError
 
 

@@ -13,7 +13,8 @@ from eir_seq.cache.owners import temporary_name
 from eir_seq.commands.search.objective import Objective
 from eir_seq.commands.search.study import Trial
 from eir_seq.config.sweep_settings import Direction
-from eir_seq.config.sweeps import Dimension, best_first
+from eir_seq.config.sweep_space import Dimension
+from eir_seq.config.sweeps import best_first
 from eir_seq.errors import printable
 from eir_seq.files import csv_text, read_json
 from eir_seq.machine import writing

@@ -18,7 +18,8 @@ from eir_seq.commands.search.study import JOURNAL, Claim, Study
 from eir_seq.commands.sweep import Sweep, job_command, say_redacted
 from eir_seq.config.overrides import normalized
 from eir_seq.config.schema import ExperimentConfig
-from eir_seq.config.sweeps import SweepRequest, grid
+from eir_seq.config.sweep_space import grid
+from eir_seq.config.sweeps import SweepRequest
 from eir_seq.errors import Fault, UserError
 from eir_seq.inference.compare import APART_FROM_SETTINGS
 from eir_seq.inference.jobs import read_jobs

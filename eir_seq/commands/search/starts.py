@@ -9,7 +9,8 @@ from typing import Any
 
 from eir_seq.commands.search.results import TRIALS, read_directions
 from eir_seq.config.overrides import parse_overrides
-from eir_seq.config.sweeps import Dimension, SweepRequest, best_first, leaves
+from eir_seq.config.sweep_space import Dimension
+from eir_seq.config.sweeps import SweepRequest, best_first, leaves
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.files import open_text, reason
 from eir_seq.inference.run_list import runs_at

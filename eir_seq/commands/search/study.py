@@ -20,7 +20,7 @@ from typing import Any, Literal
 from eir_seq.commands.search.algorithms import build_pruner, build_sampler
 from eir_seq.config.packages import is_installed, missing_package
 from eir_seq.config.sweep_settings import Direction, SweepConfig
-from eir_seq.config.sweeps import Dimension
+from eir_seq.config.sweep_space import Dimension
 from eir_seq.errors import Fault, RunFailed, UserError
 from eir_seq.files import read_text
 from eir_seq.randomness import derive_seed

@@ -17,6 +17,7 @@ from eir_seq.config.template import Template
 from eir_seq.config.tensors import TensorsConfig
 from eir_seq.config.tokenizers import TokenizerBase
 from eir_seq.errors import Fault, UserError
+from eir_seq.hub import unlocatable
 
 if TYPE_CHECKING:
     from eir_seq.config.sections import Sections
@@ -157,32 +158,40 @@ class SequenceInputConfig(EncoderInputBase):
     def preflight(self, place: str) -> Iterator[Fault]:
         """What backbone and tokenizer need."""
         yield from super().preflight(place)
-        if self.tokenizer is not None:
-            yield from self.tokenizer.preflight(f"{place}.tokenizer")
-        published = None if self.tokenizer is None else self.tokenizer.published
-        if self.tokenizer is not None and published is None:
-            return
-        named, options = (None, {}) if published is None else (published.path, published.options)
-        key = f"{place}.tokenizer.path" if named is not None else f"{place}.model.model_type"
-        where = Path(named).expanduser() if named is not None else self.model.folder
-        if where is None:
-            return
-        try:
-            if where.is_dir():
-                from eir_seq.tokenizers.published import check_folder
-
-                check_folder(where, options)
-            elif named is not None and (where.exists() or named.startswith((".", "/", "~"))):
-                from eir_seq.tokenizers.hub import local_folder
-
-                local_folder(named, allow_patterns=[])
-        except UserError as error:
-            yield from (Fault(key, f"{fault.place}: {fault.message}".removeprefix(": ")) for fault in error.faults)
+        yield from tokenizer_preflight(place, self.model, self.tokenizer)
 
     @classmethod
     def tokens_of(cls, raw: Mapping[str, Any]) -> tuple[Any, str]:
         """See `InputBase.tokens_of`."""
         return raw.get("max_length", 512), "max_length"
+
+
+def tokenizer_preflight(place: str, model: SequenceModelConfig, tokenizer: TokenizerBase | None) -> Iterator[Fault]:
+    """Folders and files of a tokenizer, by default that of its pretrained model, that cannot be used.
+
+    Args:
+        place: the config path of what has both.
+        model: its model.
+        tokenizer: its tokenizer, where one is named.
+    """
+    if tokenizer is not None:
+        yield from tokenizer.preflight(f"{place}.tokenizer")
+        if tokenizer.published is None:
+            return
+    published = None if tokenizer is None else tokenizer.published
+    named, options = (None, {}) if published is None else (published.path, published.options)
+    if named is not None and (problem := unlocatable(named)) is not None:
+        yield Fault(f"{place}.tokenizer.path", problem)
+    where = Path(named).expanduser() if named is not None else model.folder
+    if where is None or not where.is_dir():
+        return
+    from eir_seq.tokenizers.published import check_folder
+
+    try:
+        check_folder(where, options)
+    except UserError as error:
+        key = f"{place}.tokenizer.path" if named is not None else f"{place}.model.model_type"
+        yield from (fault.under(key) for fault in error.faults)
 
 
 def _tokenizer(place: str, tokenizer: TokenizerBase | None, pretrained: bool) -> Iterator[Fault]:

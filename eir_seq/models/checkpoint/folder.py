@@ -18,6 +18,7 @@ from torch import Tensor
 
 from eir_seq.errors import Fault, UserError
 from eir_seq.files import CONFIG, open_regular, read_text
+from eir_seq.hub import unlocatable
 from eir_seq.models.option_checks import check_options
 from eir_seq.models.options import ModelConfig, default_of, fields, split_known
 from eir_seq.models.rope_options import transformers_spelling
@@ -57,11 +58,13 @@ def locate(
     Raises:
         UserError: neither a folder nor to be had from the Hub.
     """
-    folder = Path(name)
+    if (problem := unlocatable(str(name))) is not None:
+        raise UserError(Fault("", problem))
+    folder = Path(name).expanduser()
     if folder.is_dir():
         marker = WANTED[kind][0][0]
         if not (folder / marker).is_file():
-            raise UserError(Fault(str(folder), f"holds no {marker}, so it is no {kind} folder"))
+            raise UserError(Fault("", f"{folder} holds no {marker}, so it is no {kind} folder"))
         return folder
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -78,8 +81,8 @@ def locate(
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise UserError(
             Fault(
-                str(name),
-                f"is neither a folder nor {'an' if kind == 'adapter' else 'a'} {kind} that the Hub gave "
+                "",
+                f"{name} is neither a folder nor {'an' if kind == 'adapter' else 'a'} {kind} that the Hub gave "
                 f"({type(error).__name__}); without network, give the path of a folder",
             )
         ) from error

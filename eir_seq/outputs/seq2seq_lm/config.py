@@ -120,6 +120,14 @@ class Seq2SeqLmOutputConfig(GeneratingOutputBase, ColumnOutputBase):
                 message = f"{monitor.metric!r} is measured on written texts; outputs.{name}.generate_rows is 0"
                 yield Fault("trainer.monitor.metric", message)
 
+    def preflight(self, place: str) -> Iterator[Fault]:
+        """What its own model and tokenizer need."""
+        from eir_seq.modalities.sequence.config import tokenizer_preflight
+
+        if self.model is not None:
+            yield from self.model.preflight(f"{place}.model")
+            yield from tokenizer_preflight(place, self.model, self.tokenizer)
+
     def _decoder_faults(self, name: str, model: SequenceModelConfig, sections: Sections) -> Iterator[Fault]:
         from eir_seq.outputs.language.rules import missing_decoder_faults
 

@@ -12,6 +12,7 @@ from eir_seq.config.encoders import EncoderBase
 from eir_seq.config.packages import is_installed, missing_package
 from eir_seq.config.strict import Positive, Strict, ignored
 from eir_seq.errors import Fault, nearest
+from eir_seq.hub import unlocatable
 from eir_seq.modalities.encoders.options import CnnOptions, GridIdentityOptions
 from eir_seq.models.options import ACTIVATIONS
 
@@ -183,8 +184,8 @@ class VitConfig(_WithWeights):
 
     def preflight(self, place: str) -> Iterator[Fault]:
         """A path that is not there; what looks like a Hub id may be one."""
-        if self.weights is not None and self.weights.startswith((".", "/", "~")):
-            yield from missing_weights(f"{place}.weights", self.weights, folder=True)
+        if self.weights is not None and (problem := unlocatable(self.weights)) is not None:
+            yield Fault(f"{place}.weights", problem)
 
 
 class TimmConfig(_WithWeights):
@@ -222,19 +223,14 @@ class TimmConfig(_WithWeights):
             yield Fault(f"{place}.model_type", missing_package("timm"))
 
 
-def missing_weights(place: str, value: str, *, folder: bool = False) -> Iterator[Fault]:
-    """A file (or folder) of weights that is not there, or is none by its suffix.
+def missing_weights(place: str, value: str) -> Iterator[Fault]:
+    """A file of weights that is not there, or is none by its suffix.
 
     Args:
         place: config path of the value.
         value: the path.
-        folder: whether a folder is wanted.
     """
     path = Path(value).expanduser()
-    if folder:
-        if not path.is_dir():
-            yield Fault(place, f"there is no folder {value!r}")
-        return
     if not path.is_file():
         names = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         yield Fault(place, f"there is no file {value!r}{nearest(path.name, names)}")

@@ -216,9 +216,9 @@ def resized(positions: Tensor, grid: tuple[int, int]) -> Tensor:
 
 def _located(weights: str, place: str) -> Path:
     try:
-        return locate(Path(weights).expanduser() if Path(weights).expanduser().is_dir() else weights)
+        return locate(weights)
     except UserError as error:
-        raise UserError(*(Fault(place, f"{fault.place} {fault.message}") for fault in error.faults)) from error
+        raise UserError(*(fault.under(place) for fault in error.faults)) from error
 
 
 def _rows(layers: int) -> Iterator[Any]:
