@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer as RustTokenizer
 from tokenizers.models import BPE
 
+from eir_seq.rows import bytes_of
 from eir_seq.tokenizers.byte_level import byte_symbols
 from eir_seq.tokenizers.plain_words import (
     BY_CHARACTER,
@@ -30,7 +31,6 @@ from eir_seq.tokenizers.plain_words import (
     Pieces,
     PlainWords,
     Points,
-    bytes_of,
     finds_tokens_first,
     joins_others,
     parts_of,
@@ -142,9 +142,9 @@ class PlainWordIds:
         """Ids of all tokens, ``(tokens,)``, and where those of each text lie."""
         pieces = self._words.cut(texts)
         words = self._places(pieces)
+        if len(self._ids) == len(self._known) and (np.diff(self._bounds) == 1).all():
+            return self._ids[words], pieces
         starts, sizes = self._bounds[words], self._bounds[words + 1] - self._bounds[words]
-        if (sizes == 1).all():
-            return self._ids[starts], pieces
         ends = np.concatenate([[0], np.cumsum(sizes)])
         ids = self._ids[np.repeat(starts - ends[:-1], sizes) + np.arange(ends[-1])]
         return ids, replace(pieces, bounds=ends[pieces.bounds])

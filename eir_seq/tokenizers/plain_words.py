@@ -22,6 +22,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from tokenizers import Tokenizer as RustTokenizer
 
+from eir_seq.rows import bytes_of
+
 WORDS, CHARACTERS = r"\w+|[^\w\s]", r"[\s\S]"
 """The patterns of word and character vocabularies, as the library reads them."""
 SPACED = [
@@ -187,16 +189,6 @@ def joins_others(character: str) -> bool:
     if unicodedata.category(character) in ("Mn", "Mc", "Me", "Cn"):
         return True
     return any(first <= character <= last for first, last in _SYLLABLES)
-
-
-def bytes_of(texts: pa.StringArray) -> tuple[Bytes, Numbers]:
-    """The UTF-8 bytes of texts without nulls, one after the other, and the bounds of each, ``(texts + 1,)``."""
-    _, bounds, data = texts.buffers()
-    if bounds is None:
-        return np.empty(0, np.uint8), np.zeros(1, np.int64)
-    offsets = np.frombuffer(bounds, np.int32)[texts.offset : texts.offset + len(texts) + 1].astype(np.int64)
-    given = np.frombuffer(data, np.uint8)[offsets[0] : offsets[-1]] if data is not None else np.empty(0, np.uint8)
-    return given, offsets - offsets[0]
 
 
 def finds_tokens_first(rust: RustTokenizer) -> bool:
