@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from itertools import accumulate
 from operator import eq
 from typing import Any, TypeVar, overload
@@ -28,8 +27,8 @@ class Values(Sequence[T]):
     (2.0, [1.5, None], True)
     """
 
-    def __init__(self, column: pa.ChunkedArray) -> None:
-        self._chunks: list[Any] = column.chunks
+    def __init__(self, column: pa.ChunkedArray | Sequence[pa.Array | list[T]]) -> None:
+        self._chunks: list[Any] = column.chunks if isinstance(column, pa.ChunkedArray) else list(column)
         self._ends = list(accumulate(map(len, self._chunks)))
 
     def __len__(self) -> int:
@@ -62,41 +61,6 @@ class Values(Sequence[T]):
 
 class Texts(Values[str]):
     """A column of texts."""
-
-
-class Packed(Values[Any]):
-    """Values that are added part by part: floats, integers and texts are kept as Arrow arrays, without their objects.
-
-    >>> packed = Packed()
-    >>> packed.extend([0.5, 1.0])
-    >>> packed.extend(["", 2])
-    >>> list(packed), packed[3]
-    ([0.5, 1.0, '', 2], 2)
-    """
-
-    def __init__(self) -> None:
-        super().__init__(pa.chunked_array([], pa.null()))
-
-    def extend(self, values: Sequence[Any]) -> None:
-        """Add values."""
-        if not len(values):
-            return
-        kinds = set(map(type, values))
-        kept: Any = list(values)
-        if len(kinds) == 1 and kinds <= {float, int, str}:
-            with suppress(pa.ArrowException, UnicodeEncodeError, OverflowError):
-                kept = pa.array(kept)
-        self._chunks.append(kept)
-        self._ends.append(len(self) + len(kept))
-
-    def in_order(self, places: NDArray[np.int64]) -> Values[Any]:
-        """The values at these places."""
-        kinds = {chunk.type if isinstance(chunk, pa.Array) else None for chunk in self._chunks}
-        if len(kinds) == 1 and None not in kinds:
-            return Values(pa.chunked_array(self._chunks).take(pa.array(places)))
-        found = Packed()
-        found.extend([self[place] for place in places.tolist()])
-        return found
 
 
 class Picked(Sequence[T]):
@@ -212,3 +176,13 @@ def _values(column: pa.ChunkedArray) -> list[Any]:
         texts = chunk.to_pylist()
         found += [known.setdefault(text, text) for text in texts] if len(known) <= SHARED else texts
     return found
+
+
+def bytes_of(texts: pa.StringArray) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """The UTF-8 bytes of texts without nulls, one after the other, and the bounds of each, ``(texts + 1,)``."""
+    _, bounds, data = texts.buffers()
+    if bounds is None:
+        return np.empty(0, np.uint8), np.zeros(1, np.int64)
+    offsets = np.frombuffer(bounds, np.int32)[texts.offset : texts.offset + len(texts) + 1].astype(np.int64)
+    given = np.frombuffer(data, np.uint8)[offsets[0] : offsets[-1]] if data is not None else np.empty(0, np.uint8)
+    return given, offsets - offsets[0]

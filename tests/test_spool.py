@@ -7,7 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from eir_seq.spool import Spool, content_hash, filtered, forget_pages
+from eir_seq import spool as spool_module
+from eir_seq.spool import Spool, Stack, content_hash, filtered, forget_pages, zeros
 
 ROWS = 1000
 
@@ -103,3 +104,44 @@ def test_the_hash_of_a_table_is_that_of_its_values() -> None:
     assert content_hash(table) == "1facdd127d0d844455943f55e117c42e26f0ed8b15610d8b4ce2ed451700c147"
     for other in (["x", None, "-", "1 x", None], ["x", "-", None, "1 x", ""], ["x", None, "-1", " x", ""]):
         assert content_hash(table.set_column(0, "a", [other])) != content_hash(table)
+
+
+@pytest.mark.parametrize("part", [1 << 20, 500, 0])
+def test_arrays_come_back_from_memory_and_from_a_file(part: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool_module, "PART", part)
+    draw, stack, pushed = np.random.default_rng(0), Stack(), []
+    for width in (3, 3, 5, 0, 5):
+        for rows in (4, 0, 7, 1):
+            pushed.append((draw.random((rows, width), np.float32), draw.integers(9, size=rows)))
+            stack.push(*pushed[-1])
+    found = []
+    while stack.filled:
+        found.append(stack.pop())
+    for width in (3, 5, 0):  # arrays of one shape may be joined
+        ours, theirs = ([pair for pair in pairs if pair[0].shape[1] == width] for pairs in (found[::-1], pushed))
+        for column in (0, 1):
+            ours_joined, joined = (np.concatenate([pair[column] for pair in pairs]) for pairs in (ours, theirs))
+            assert ours_joined.dtype == joined.dtype
+            assert np.array_equal(ours_joined, joined)
+    array = zeros((3, 200), np.int16)
+    assert (array.shape, array.dtype, array.any()) == ((3, 200), np.int16, False)
+    array[1, 2] = 5
+    assert array.sum() == 5
+
+
+def test_arrays_stay_in_memory_where_no_folder_takes_them(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(spool_module, "PART", 10)
+    for name in ("pwrite", "posix_fallocate"):
+        monkeypatch.setattr(os, name, full)
+    stack = Stack()
+    for row in range(3):
+        stack.push(np.arange(row, row + 5))
+    assert [stack.pop()[0].tolist() for _ in range(3)] == [[2, 3, 4, 5, 6], [1, 2, 3, 4, 5], [0, 1, 2, 3, 4]]
+    assert not stack.filled
+    assert "No space left on device" in caplog.text
+    assert zeros((50,), np.int64).tolist() == [0] * 50

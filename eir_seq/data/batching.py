@@ -58,7 +58,7 @@ class TrainingOrder:
         self.seed = seed
         self.num_rows = len(self.lengths)
         self._totals = self.lengths[:, 0] if self.lengths.shape[1] == 1 else self.lengths.sum(axis=1)
-        every: Rows = np.arange(self.num_rows, dtype=np.int32 if self.num_rows < 2**31 else np.int64)
+        every: Rows = np.arange(self.num_rows, dtype=_counting(self.num_rows))
         class_rows: list[Rows] = [every]
         if len(classes) == 1:
             _, codes = np.unique(np.asarray(classes[0]), return_inverse=True)
@@ -113,7 +113,7 @@ def evaluation_batches(
     lengths = _as_columns(lengths)
     order: Rows = np.arange(len(lengths))
     if length_buckets or max_tokens is not None:
-        order = np.argsort(-lengths.sum(axis=1), kind="stable")
+        order = np.argsort(-lengths.sum(axis=1), kind="stable").astype(_counting(len(lengths)))
     if max_tokens is None:
         return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
     check_budget(lengths, max_tokens)
@@ -126,6 +126,11 @@ def evaluation_batches(
         batches.append(window[:fits])
         start += fits
     return batches
+
+
+def _counting(rows: int) -> type[np.int32 | np.int64]:
+    """The smaller type of numbers that counts these rows."""
+    return np.int32 if rows < 2**31 else np.int64
 
 
 def part_of(batch: Rows, rank: int, world_size: int) -> Rows:

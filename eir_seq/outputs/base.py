@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import os
 import re
 from abc import ABC, abstractmethod
@@ -376,6 +377,12 @@ def by_chunks(function: Callable[..., Tensor], *rows: Tensor) -> Tensor:
     """What a function of rows gives for all of them, computed for a few at a time: its copies stay small."""
     starts = range(0, max(1, len(rows[0])), CHUNK)
     return torch.cat([function(*(x[start : start + CHUNK] for x in rows)) for start in starts])
+
+
+def exact_sum(values: Tensor) -> float:
+    """The sum of all values, rounded once; few of them are Python objects at once."""
+    starts = range(0, values.numel(), CHUNK)
+    return math.fsum(value for start in starts for value in values.flatten()[start : start + CHUNK].tolist())
 
 
 def values_of(rows: TargetRows, column: str) -> Sequence[Any]:

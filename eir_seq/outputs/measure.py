@@ -1,54 +1,16 @@
-"""The rows of an evaluation, and the metrics of an output over all of them."""
+"""The metrics of an output over all rows of an evaluation."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from eir_seq.errors import RunFailed
 from eir_seq.outputs.base import FittedOutput, by_chunks
+from eir_seq.outputs.kept import KeptRows
 from eir_seq.registry import imported
-
-
-class KeptRows:
-    """Rows of an evaluation, batch by batch, on the CPU; each value is held once, while they are put together, too."""
-
-    def __init__(self) -> None:
-        self._parts: list[Tensor] = []
-        self._rows: list[Tensor] = []
-
-    def add(self, part: Tensor, rows: Tensor) -> None:
-        """Keep a batch, (batch, ...), of the rows with these positions, (batch,); half precision becomes single."""
-        assert len(part) == len(rows), (part.shape, len(rows))
-        kind = torch.float32 if part.is_floating_point() and part.dtype.itemsize < 4 else part.dtype
-        self._parts.append(part.detach().to("cpu", kind, copy=True))
-        self._rows.append(rows)
-
-    def pop_all(self) -> list[tuple[Tensor, Tensor]]:
-        """All batches, each with its rows, and forget them."""
-        found = list(zip(self._parts, self._rows, strict=True))
-        self._parts, self._rows = [], []
-        return found
-
-    def take(self, places: Tensor) -> Tensor:
-        """All rows, (rows, ...), and forget them.
-
-        Args:
-            places: the place in the result by the row's position.
-
-        Rows with values per word, (batch, words, width), get zeros after the last.
-        """
-        first = self._parts[0]
-        shape = [max(part.shape[axis] for part in self._parts) for axis in range(1, first.dim())]
-        joined = first.new_zeros(sum(map(len, self._parts)), *shape)
-        while self._parts:  # what is copied is released, and zeros take no memory before
-            part, rows = self._parts.pop(), self._rows.pop()
-            inside: Any = (places[rows], *(slice(size) for size in part.shape[1:]))
-            joined[inside] = part
-        return joined
 
 
 class OutputMetrics:

@@ -22,8 +22,7 @@ from eir_seq.tokenizers.backend import ROLES, Backend, Encoding, SpecialTokens
 from eir_seq.tokenizers.batch import as_ids, cleaned_up
 from eir_seq.tokenizers.chat import templates_as_json
 from eir_seq.tokenizers.framing import Framing
-from eir_seq.tokenizers.plain_subwords import PlainBytes, PlainSubwords
-from eir_seq.tokenizers.plain_words import PlainVocabulary
+from eir_seq.tokenizers.plain_subwords import PlainBytes, PlainWordIds
 from eir_seq.tokenizers.vocabulary import Vocabulary
 
 CONFIG_FILE = "tokenizer_config.json"
@@ -149,7 +148,7 @@ class TokenizerCore(Vocabulary):
         return np.concatenate([ids for ids, _ in parts]), np.concatenate([[0], np.cumsum(sizes)])
 
     def _encode_column(self, texts: pa.StringArray) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        plain: PlainVocabulary | PlainBytes | PlainSubwords | None = getattr(self._backend, "plain", None)
+        plain: PlainBytes | PlainWordIds | None = getattr(self._backend, "plain", None)
         if plain is None:
             return _joined([encoding.ids for encoding in self.encode_batch(texts.to_pylist())])
         ids, pieces = plain.encode(texts)

@@ -18,8 +18,7 @@ from tokenizers.models import Unigram
 from eir_seq.errors import Fault, UserError
 from eir_seq.tokenizers.backend import Offsets
 from eir_seq.tokenizers.byte_level import option_of, text_of_tokens
-from eir_seq.tokenizers.plain_subwords import PlainBytes, PlainSubwords
-from eir_seq.tokenizers.plain_words import PlainVocabulary
+from eir_seq.tokenizers.plain_subwords import PlainBytes, PlainWordIds
 
 TOKENIZER_FILE = "tokenizer.json"
 
@@ -90,16 +89,18 @@ class RustBackend:
             return [(e.ids, None) for e in self._rust.encode_batch_fast(texts, add_special_tokens=False)]
 
     @cached_property
-    def plain(self) -> PlainVocabulary | PlainBytes | PlainSubwords | None:
-        """What encodes ASCII texts faster, with the same ids; None where this vocabulary takes more than that."""
+    def plain(self) -> PlainBytes | PlainWordIds | None:
+        """What encodes texts faster, with the same ids; None where this vocabulary takes more than that."""
 
         def tokenize(words: list[str]) -> list[list[int]]:
             model = self._rust.model
             with library_errors(self._place, "this tokenizer cannot encode a text"):
                 return [[token.id for token in model.tokenize(word)] for word in words]
 
-        rust = self._rust
-        return PlainVocabulary.of(rust) or PlainBytes.of(rust) or PlainSubwords.of(rust, tokenize)
+        def encode(texts: list[str]) -> list[list[int]]:
+            return [ids for ids, _ in self.encode(texts, offsets=False)]
+
+        return PlainBytes.of(self._rust) or PlainWordIds.of(self._rust, tokenize, encode)
 
     def decode(self, ids: list[int], *, skip_specials: bool) -> str:
         """Text of the ids."""

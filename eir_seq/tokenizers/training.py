@@ -156,7 +156,7 @@ def train_words(config: WordTokenizerConfig | CharacterTokenizerConfig, texts: I
     size = MAX_VOCAB if config.max_vocab_size is None else config.max_vocab_size + len(SPECIAL_LIST)
     words = PlainWords.of(rust)
     if words is not None:
-        counts = words.count(rust, _encodable(texts))
+        counts = words.count(_encodable(texts))
         frequent = [word for word, count in counts.items() if count >= config.min_freq]
         tokens = [*SPECIAL_LIST, *sorted(frequent, key=lambda word: (-counts[word], word))][:size]
         rust.model = models.WordLevel({token: number for number, token in enumerate(tokens)}, unk_token="[UNK]")
@@ -207,7 +207,7 @@ def _count_words(rust: RustTokenizer, texts: Iterable[str]) -> Counter[str]:
     """How often each word occurs, words as the normalizer and pre-tokenizer of `rust` make them."""
     words = PlainWords.of(rust)
     assert words is not None
-    counts = words.count(rust, _encodable(texts))
+    counts = words.count(_encodable(texts))
     if not counts:
         raise UserError(Fault("", "no token of the training texts is frequent enough"))
     return counts

@@ -15,8 +15,10 @@ from eir_seq.config.metrics import AVERAGE
 from eir_seq.errors import RunFailed
 from eir_seq.outputs.base import FittedOutput
 from eir_seq.outputs.generation.writing import RowWriter
-from eir_seq.outputs.measure import KeptRows, measure
-from eir_seq.rows import Packed, Picked
+from eir_seq.outputs.kept import KeptPositions, KeptRows, KeptTexts
+from eir_seq.outputs.measure import measure
+from eir_seq.rows import Picked
+from eir_seq.spool import Packed
 from eir_seq.training.network import Network
 from eir_seq.training.ranks import ALONE, Ranks
 
@@ -65,7 +67,7 @@ class Evaluation:
             part = self if start == 0 and size >= len(self.ids) else self._part(name, start, start + size)
             for column, values in (part._truth(output, rows) | part._predicted(output, rows)).items():
                 found.setdefault(column, Packed()).extend(values)
-        return dict(found)
+        return {column: packed.values() for column, packed in found.items()}
 
     def _part(self, name: str, start: int, stop: int) -> Evaluation:
         """An output's raw outputs and targets of some of the rows."""
@@ -212,10 +214,9 @@ class Gathered:
         self._averages = average or len(outputs) > 1
         self._raw = {name: KeptRows() for name in outputs}
         self._targets: dict[str, KeptRows] = {}
-        self._labelled: dict[str, list[Tensor]] = {}
+        self._labelled: dict[str, KeptPositions] = {}
         self._unread: dict[str, list[int]] = {}
-        self._rows: list[Tensor] = []
-        self._ids, self._last_ids = Packed(), list[str]()
+        self._rows, self._ids = KeptPositions(), KeptTexts()
 
     def add(self, batch: Batch, raw: Mapping[str, Tensor], token_inputs: Mapping[str, str]) -> None:
         """Keep the raw outputs (batch, ...) of a batch, and its targets.
@@ -236,16 +237,10 @@ class Gathered:
             target, of = batch["targets"][name], here
             if (places := batch.get("labelled", {}).get(name)) is not None:
                 target, of = target[places], here[places.cpu()]
-                self._labelled.setdefault(name, []).append(of)
+                self._labelled.setdefault(name, KeptPositions()).add(of)
             self._targets.setdefault(name, KeptRows()).add(target, of)
-        self._rows.append(here)
-        self._keep_ids(batch["id"])
-
-    def _keep_ids(self, ids: Sequence[str]) -> None:
-        self._last_ids += ids
-        if len(self._last_ids) >= ROWS_AT_ONCE:
-            self._ids.extend(self._last_ids)
-            self._last_ids = []
+        self._rows.add(here)
+        self._ids.add(batch["id"], here)
 
     def take(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """What is kept, as tensors and a JSON value for `give`; it is forgotten."""
@@ -259,15 +254,14 @@ class Gathered:
                 for index, pair in enumerate(parts):
                     for what, x in zip(("part", "rows"), pair, strict=True):
                         tensors[f"{group}/{name}/{index}/{what}"] = x
-        tensors |= {f"labelled/{name}": torch.cat(places) for name, places in self._labelled.items()}
-        tensors["rows"] = torch.cat(self._rows) if self._rows else torch.empty(0, dtype=torch.long)
+        tensors |= {f"labelled/{name}": positions.pop_all() for name, positions in self._labelled.items()}
+        tensors["rows"] = self._rows.pop_all()
         for writer in self.writers:
             written, state = writer.take()
             tensors |= {f"written/{writer.name}/{key}": x for key, x in written.items()}
             states.append(state)
-        about = {"ids": [*self._ids, *self._last_ids], "unread": self._unread, "sizes": sizes, "written": states}
-        self._targets, self._labelled, self._unread, self._rows = {}, {}, {}, []
-        self._ids, self._last_ids = Packed(), []
+        about = {"ids": self._ids.pop_all(), "unread": self._unread, "sizes": sizes, "written": states}
+        self._targets, self._labelled, self._unread = {}, {}, {}
         return tensors, about
 
     def give(self, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
@@ -279,15 +273,14 @@ class Gathered:
                 kept.add(tensors[f"{place}/{index}/part"], tensors[f"{place}/{index}/rows"])
         for key, x in tensors.items():
             if key.startswith("labelled/"):
-                self._labelled.setdefault(key.removeprefix("labelled/"), []).append(x)
+                self._labelled.setdefault(key.removeprefix("labelled/"), KeptPositions()).add(x)
         for name, rows in about["unread"].items():
             self._unread.setdefault(name, []).extend(rows)
         for writer, state in zip(self.writers, about["written"], strict=True):
             start = f"written/{writer.name}/"
             writer.give({key.removeprefix(start): x for key, x in tensors.items() if key.startswith(start)}, state)
-        if len(tensors["rows"]):
-            self._rows.append(tensors["rows"])
-        self._keep_ids(about["ids"])
+        self._rows.add(tensors["rows"])
+        self._ids.add(about["ids"], tensors["rows"])
 
     def measured(self, *, metrics: bool = True) -> Evaluation:
         """The evaluation of all rows so far, which are forgotten; without `metrics` it has no values.
@@ -295,15 +288,14 @@ class Gathered:
         Raises:
             RunFailed: a raw output or a loss is not finite.
         """
-        rows = torch.cat(self._rows) if self._rows else torch.empty(0, dtype=torch.long)
-        order, places = _ordered(rows)
-        raws = {name: found.take(places) for name, found in self._raw.items() if self._rows}
-        known = {name: torch.cat(found) for name, found in self._labelled.items()}
+        any_row = self._rows.filled
+        places, rows = self._rows.take()
+        raws = {name: found.take(places) for name, found in self._raw.items() if any_row}
+        known = {name: positions.take() for name, positions in self._labelled.items()}
         targets = {
-            name: found.take(_ordered(known[name])[1] if name in known else places)
-            for name, found in self._targets.items()
+            name: found.take(known[name][0] if name in known else places) for name, found in self._targets.items()
         }
-        labelled = {name: places[found.sort().values] for name, found in known.items()}
+        labelled = {name: places[torch.tensor(some, dtype=torch.long)] for name, (_, some) in known.items()}
         outputs, writers = self.outputs, self.writers
         values = {
             (name, metric): value
@@ -320,11 +312,9 @@ class Gathered:
                 raise RunFailed("the loss of the evaluation is not finite")
         if self._averages and (average := average_of(outputs, values)) is not None:
             values["", AVERAGE] = average
-        self._ids.extend(self._last_ids)
-        ids, self._ids, self._last_ids = self._ids.in_order(order.numpy()), Packed(), []
         return Evaluation(
-            ids=ids,
-            rows=_positions(rows[order]),
+            ids=self._ids.take(places),
+            rows=rows,
             raw=raws,
             targets=targets,
             values=values,
@@ -350,19 +340,6 @@ def average_of(outputs: Mapping[str, FittedOutput], values: Mapping[tuple[str, s
             parts.append(value if output.config.metrics()[metric].better == "max" else 1 - value)
         means.append(math.fsum(parts) / len(parts))
     return math.fsum(means) / len(means)
-
-
-def _positions(rows: Tensor) -> Sequence[int]:
-    """Increasing numbers; without Python objects if they are all from 0 on."""
-    return range(len(rows)) if not len(rows) or int(rows[-1]) == len(rows) - 1 else rows.tolist()
-
-
-def _ordered(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """What sorts rows by their positions in the split, and by position the place of each row among them."""
-    order = rows.argsort()
-    places = torch.empty(int(rows.max()) + 1 if len(rows) else 0, dtype=torch.long)
-    places[rows[order]] = torch.arange(len(rows))
-    return order, places
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:

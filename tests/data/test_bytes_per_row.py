@@ -23,9 +23,10 @@ from eir_seq.data.dataset import BatchKeys
 from eir_seq.data.readers import base, delimited
 from eir_seq.data.source import load_splits
 from eir_seq.data.tables import shared_texts
-from eir_seq.outputs import build_output
+from eir_seq.outputs import build_output, kept
 from eir_seq.outputs.predictions import write_predictions
-from eir_seq.rows import Packed, Rows, Texts
+from eir_seq.rows import Rows, Texts
+from eir_seq.spool import Packed
 from eir_seq.training import evaluation
 from eir_seq.training.evaluation import Gathered
 from tests.data.conftest import Config, write
@@ -42,6 +43,9 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spool, "MOST_ROWS", PARTS)
     for holder in (spool, rows, delimited):
         monkeypatch.setattr(holder, "ROWS_PER_BATCH", PARTS)
+    for holder in (spool, kept):
+        monkeypatch.setattr(holder, "PART", 1 << 14)
+    monkeypatch.setattr(kept, "ROWS_PER_BATCH", PARTS)
     monkeypatch.setattr(evaluation, "ROWS_AT_ONCE", PARTS)
     monkeypatch.setattr(rows_module, "AT_ONCE", PARTS)
     monkeypatch.setattr(base, "BLOCK", 4096)
@@ -149,15 +153,17 @@ def test_an_evaluation_and_its_table_of_predictions(config: Config, tmp_path: Pa
     assert written == (tmp_path / "b.csv").read_bytes()
 
 
+@pytest.mark.parametrize("part", [1 << 20, 0])
 @pytest.mark.parametrize("values", [[0.1, float("nan")], [1, 2**70], ["a", "\ud800"], [True, False], [None, "a"], []])
-def test_packed_values_come_back_as_they_were(values: list[Any]) -> None:
+def test_packed_values_come_back_as_they_were(part: int, values: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool, "PART", part)
     packed = Packed()
-    packed.extend(values)
-    packed.extend(["x"])
-    assert repr(list(packed)) == repr([*values, "x"])
-    assert repr([packed[place] for place in range(len(packed))]) == repr([*values, "x"])
-    order = np.array([*range(len(packed))][::-1])
-    assert repr(list(packed.in_order(order))) == repr(["x", *values[::-1]])
+    parts = (values, ["x"], ["y", "z"], [1.5], values)
+    for some in parts:
+        packed.extend(some)
+    found, expected = packed.values(), [value for some in parts for value in some]
+    assert repr(list(found)) == repr(expected)
+    assert repr([found[place] for place in range(len(found))]) == repr(expected)
 
 
 def test_shared_ids_are_found_by_few_hashes(small_parts: None) -> None:

@@ -18,8 +18,8 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     }
     write_predictions(path, ["1", "2"], columns)
     table = read_predictions(path)
-    assert table.ids == ["1", "2"]
-    assert table.columns == {
+    assert list(table.ids) == ["1", "2"]
+    assert {name: list(values) for name, values in table.columns.items()} == {
         "a_true": ["x", "x"],
         "a": ["x", "y)"],
         "a_p(x)": ["0.75", "0.25"],
@@ -28,6 +28,7 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
         "c_true": ["3", "4"],
         "c": ["1", "2"],
     }
+    assert [*table.select([1]).ids, *table.select([1]).columns["a"]] == ["2", "y)"]
 
 
 @pytest.mark.parametrize("text", ["", "name,x\n1,2\n", "id,x\n1\n"])

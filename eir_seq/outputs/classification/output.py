@@ -16,7 +16,7 @@ from torch.nn import functional
 from eir_seq.config.strict import Strict
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.models.layers.dropout import Dropout
-from eir_seq.outputs.base import FittedOutput, Output, TargetRows, by_chunks, row_names, values_of
+from eir_seq.outputs.base import CHUNK, FittedOutput, Output, TargetRows, by_chunks, exact_sum, row_names, values_of
 from eir_seq.outputs.classes.names import class_codes, class_name, listed, number_of, sorted_classes, threshold_metric
 from eir_seq.outputs.classes.thresholds import best_shifts
 from eir_seq.outputs.classification.config import ClassificationOutputConfig
@@ -179,14 +179,17 @@ class FittedClassification(FittedOutput):
         """
         from eir_seq.outputs.torchmetrics import binary_auroc, binary_average_precision, multiclass_confusion_matrix
 
-        decided = raw if self._decides_by_probability else by_chunks(self.decide, raw)
-        confusion = multiclass_confusion_matrix(decided, target, self.output_size).double()
+        decide = (lambda rows: rows) if self._decides_by_probability else self.decide
+        confusion = torch.zeros(self.output_size, self.output_size, dtype=torch.float64)
+        for start in range(0, len(raw), CHUNK):
+            chosen = slice(start, start + CHUNK)
+            confusion += multiclass_confusion_matrix(decide(raw[chosen]), target[chosen], self.output_size)
         hits, true, predicted = confusion.diag(), confusion.sum(dim=1), confusion.sum(dim=0)
         recall, precision = hits / true, hits / predicted.clamp(min=1)
         f1 = 2 * hits / (true + predicted)
         present, total = true > 0, confusion.sum()
         values = {
-            "loss": math.fsum(by_chunks(self.loss, raw, target).tolist()) / len(raw),
+            "loss": exact_sum(by_chunks(self.loss, raw, target)) / len(raw),
             "accuracy": float(hits.sum() / total),
             "balanced_accuracy": float(recall[present].mean()),
             "f1": float(f1[true + predicted > 0].mean()),

@@ -30,7 +30,7 @@ def section(given: Predicted) -> Section | None:
     index = {label: position for position, label in enumerate(names)}
     true, guess = given[f"{name}_true"], given[name]
     targets, predicted = (np.array([index[label] for label in labels]) for labels in (true, guess))
-    probabilities = np.array([given[f"{name}_p({label})"] for label in names], dtype=np.float64).T
+    probabilities = np.stack([given.numbers(f"{name}_p({label})") for label in names], axis=1)
     confusion = confusion_matrix(targets, predicted, len(names))
     rocs = [roc_curve(targets == position, probabilities[:, position]) for position in range(len(names))]
     recalls = [

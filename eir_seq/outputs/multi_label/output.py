@@ -17,7 +17,7 @@ from torch.nn import functional
 from eir_seq.config.strict import Strict
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.models.layers.dropout import Dropout
-from eir_seq.outputs.base import FittedOutput, Output, TargetRows, by_chunks, ids_of, row_names
+from eir_seq.outputs.base import FittedOutput, Output, TargetRows, by_chunks, exact_sum, ids_of, row_names
 from eir_seq.outputs.classes.names import class_name, listed, sorted_classes
 from eir_seq.outputs.classes.thresholds import best_shift
 from eir_seq.outputs.multi_label.config import MultiLabelOutputConfig
@@ -185,7 +185,7 @@ class FittedMultiLabel(FittedOutput):
         there, guessed = true.sum(dim=0).double(), predicted.sum(dim=0).double()
         wrong = (predicted != true) & known
         values = {
-            "loss": math.fsum(by_chunks(self.loss_terms, raw, target).flatten().tolist()) / max(int(known.sum()), 1),
+            "loss": exact_sum(by_chunks(self.loss_terms, raw, target)) / max(int(known.sum()), 1),
             "exact_match": float((~wrong.any(dim=1)).double().mean()),
             "hamming": float(wrong.sum() / known.sum().clamp(min=1)),
         }

@@ -22,7 +22,7 @@ def section(given: Predicted) -> Section | None:
     known = np.ones_like(true)
     if f"{name}_unknown" in given:
         known = ~_indicators(given[f"{name}_unknown"], names)
-    probabilities = np.array([given[f"{name}_p({label})"] for label in names], dtype=np.float64).T
+    probabilities = np.stack([given.numbers(f"{name}_p({label})") for label in names], axis=1)
     columns = [
         (true[known[:, i], i], predicted[known[:, i], i], probabilities[known[:, i], i]) for i in range(len(names))
     ]

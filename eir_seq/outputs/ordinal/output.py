@@ -18,7 +18,7 @@ from torch.nn import functional
 from eir_seq.config.strict import Strict
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.models.layers.dropout import Dropout
-from eir_seq.outputs.base import FittedOutput, Output, TargetRows, by_chunks, ids_of, row_names, values_of
+from eir_seq.outputs.base import FittedOutput, Output, TargetRows, by_chunks, exact_sum, ids_of, row_names, values_of
 from eir_seq.outputs.classes.names import class_codes, class_name, listed, number_of, sorted_classes
 from eir_seq.outputs.ordinal.config import OrdinalOutputConfig
 from eir_seq.outputs.scored import Scored
@@ -152,7 +152,7 @@ class FittedOrdinal(FittedOutput):
         guess, expected = probabilities.argmax(dim=1), self._expected(probabilities)
         off = (guess - target).abs().double()
         values = {
-            "loss": math.fsum(by_chunks(self.loss, raw, target).tolist()) / len(raw),
+            "loss": exact_sum(by_chunks(self.loss, raw, target)) / len(raw),
             "mae": float(off.mean()),
             "accuracy": float((off == 0).double().mean()),
         }

@@ -29,8 +29,8 @@ def section(given: Predicted) -> Section | None:
     index = {level: position for position, level in enumerate(names)}
     true, guess = given[f"{name}_true"], given[name]
     targets, predicted = (np.array([index[level] for level in found]) for found in (true, guess))
-    probabilities = np.array([given[f"{name}_p({level})"] for level in names], dtype=np.float64).T
-    ranks = np.array(given[f"{name}_rank"], dtype=np.float64)
+    probabilities = np.stack([given.numbers(f"{name}_p({level})") for level in names], axis=1)
+    ranks = given.numbers(f"{name}_rank")
     confusion = confusion_matrix(targets, predicted, len(names))
     scores = [(targets == position, probabilities[:, position]) for position in range(len(names))]
     found = Section(plots=[expected_ranks(targets, ranks, names), reliability(calibration(targets, probabilities))])

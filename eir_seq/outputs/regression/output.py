@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from eir_seq.config.strict import Strict
 from eir_seq.errors import Fault, UserError
 from eir_seq.models.layers.dropout import Dropout
-from eir_seq.outputs.base import FittedOutput, Output, TargetRows, ids_of, row_names, values_of
+from eir_seq.outputs.base import FittedOutput, Output, TargetRows, exact_sum, ids_of, row_names, values_of
 from eir_seq.outputs.regression.config import RegressionOutputConfig
 from eir_seq.outputs.regression.forms import Gaussian, form_of
 from eir_seq.outputs.scored import Scored
@@ -157,7 +157,7 @@ class FittedRegression(FittedOutput):
         and the mean difference between the levels and the shares of targets below them (`calibration_error`).
         """
         terms, counts = self.loss_terms(raw, target), self.loss_counts({}, target).sum(dim=0).tolist()
-        losses = [math.fsum(terms[:, index].tolist()) / max(count, 1.0) for index, count in enumerate(counts)]
+        losses = [exact_sum(terms[:, index]) / max(count, 1.0) for index, count in enumerate(counts)]
         columns = {column: self._measured(raw, target, index) for index, column in enumerate(self.columns)}
         if not self._several:
             return {"loss": losses[0], **columns[self.columns[0]]}

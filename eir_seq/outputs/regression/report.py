@@ -96,11 +96,11 @@ class _Column:
     @classmethod
     def of(cls, given: Predicted, column: str | None) -> _Column:
         name, brackets = given.name, _brackets(column)
-        true = np.array([float(value) if value != "" else np.nan for value in given[f"{name}_true{brackets}"]])
+        true = given.numbers(f"{name}_true{brackets}")
         there = ~np.isnan(true)
 
         def numbers(label: str) -> Floats:
-            values: Floats = np.array(given[f"{label}{brackets}"], dtype=np.float64)[there]
+            values: Floats = given.numbers(f"{label}{brackets}")[there]
             return values
 
         levels, quantiles = given.described.get("quantiles"), {}

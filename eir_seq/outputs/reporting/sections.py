@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
@@ -82,6 +83,11 @@ class Predicted:
     def __getitem__(self, column: str) -> Sequence[str]:
         """The values of a column, in row order."""
         return self.columns[column]
+
+    def numbers(self, column: str) -> NDArray[np.float64]:
+        """The values of a column of numbers, (rows,); not a number where a cell is empty."""
+        values = self.columns[column]
+        return np.fromiter((float(value or "nan") for value in values), np.float64, len(values))
 
     def __contains__(self, column: str) -> bool:
         return column in self.columns
