@@ -33,7 +33,7 @@ from eir_seq.config.errors import without_foreign_keys
 from eir_seq.config.folders import CONFIG_NAME, UserConfFirst, conf_dir, options_of
 from eir_seq.config.model_choice import with_catalogue_names, with_tokenizer_types, without_foreign_options
 from eir_seq.config.optimization import SchedulerConfig
-from eir_seq.config.origin import Origin, chooser_of, file_of_config
+from eir_seq.config.origin import Origin, RecordingLoader, chooser_of, file_of_config
 from eir_seq.config.overrides import exclusive, normalized, unknown_option
 from eir_seq.config.schema import DataConfig, ExperimentConfig, RunConfig, TrainerConfig
 from eir_seq.config.trackers import only_named
@@ -131,6 +131,9 @@ def hydra_ready() -> Iterator[None]:
     shipped = conf_dir()
     assert (shipped / f"{CONFIG_NAME}.yaml").is_file(), f"the shipped config folder {shipped} is incomplete"
     with initialize_config_dir(config_dir=str(shipped), job_name="eir_seq", **version_base()):
+        ours = GlobalHydra.instance().hydra
+        assert ours is not None
+        ours.config_loader = RecordingLoader(ours.config_loader.get_search_path())
         try:
             yield
         finally:
@@ -147,7 +150,8 @@ def compose_in_hydra(overrides: Sequence[str], look: Look | None = None) -> Comp
         raw = _plain(composed)
     if "name" not in raw and choices.get("experiment"):
         raw["name"] = str(choices["experiment"]).replace("/", "-")
-    origin = Origin(tuple(overrides))
+    assert isinstance(loader, RecordingLoader)
+    origin = Origin(tuple(overrides), loader.defaults)
     if idle := origin.idle_hydra_keys():
         raise UserError(*idle)
     if faults := origin.named_plugins():
