@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from eir_seq.files import default_folder as default_folder
+from eir_seq.files import default_folder
 
 log = logging.getLogger(__name__)
 

@@ -17,10 +17,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from eir_seq.config.folders import CONFIG_NAME, conf_dir, loaded
+from eir_seq.config.folders import CONFIG_NAME, conf_dir
 from eir_seq.config.overrides import parse_overrides
 from eir_seq.config.schema import ExperimentConfig
-from eir_seq.config.yaml_source import StrictFileSource, located, prefixes, read_yaml
+from eir_seq.config.yaml_source import StrictFileSource, loaded, located, prefixes, read_yaml
 from eir_seq.errors import Fault
 
 COMMAND_LINE = "command line"
@@ -31,9 +31,7 @@ class RecordingLoader(ConfigLoaderImpl):
 
     defaults: Sequence[ResultDefault] | None = None
 
-    def _compose_config_from_defaults_list(
-        self, defaults: list[ResultDefault], repo: IConfigRepository
-    ) -> DictConfig:
+    def _compose_config_from_defaults_list(self, defaults: list[ResultDefault], repo: IConfigRepository) -> DictConfig:
         self.defaults = defaults
         return super()._compose_config_from_defaults_list(defaults, repo)
 
