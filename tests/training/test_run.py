@@ -358,6 +358,33 @@ def test_memory_that_ends_in_the_last_evaluation_is_one_line(tmp_path: Path, mon
         train(table_experiment(tmp_path, trainer={"max_epochs": 1}))
 
 
+def test_the_best_evaluation_is_not_repeated_if_it_is_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluate, calls = follow.evaluate, []
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        calls.append(options)
+        return evaluate(*arguments, **options)
+
+    def run(name: str) -> int:
+        calls.clear()
+        outputs = {"mood": {"type": "classification", "column": "mood", "thresholds": "f1"}}
+        train(table_experiment(tmp_path, outputs=outputs, trainer={"max_epochs": 1}, run={"dir": str(tmp_path / name)}))
+        return len(calls)
+
+    monkeypatch.setattr(follow, "evaluate", counted)
+    assert run("once") == 1  # of the test rows
+    monkeypatch.setattr(RunLoop, "best_evaluation", property(lambda _: None, lambda *_: None), raising=False)
+    assert run("twice") == 2
+    once, twice = tmp_path / "once", tmp_path / "twice"
+    same = [path.relative_to(once) for kind in ("csv", "safetensors") for path in once.rglob(f"*.{kind}")]
+    assert {path.parts[0] for path in same} >= {"predictions", "bundle", "metrics.csv"}
+    for path in same:
+        assert (once / path).read_bytes() == (twice / path).read_bytes(), path
+    described = [json.loads((folder / "report" / "data.json").read_text())["outputs"] for folder in (once, twice)]
+    assert described[0] == described[1]
+    assert "thresholds" in described[0]["mood"]
+
+
 class TestCheck:
     def test_it_tells_what_a_run_would_take(self, finished: tuple[Path, dict[str, Any]]) -> None:
         folder, result = finished
