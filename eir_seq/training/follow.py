@@ -115,7 +115,7 @@ def evaluate_best(
     network = parts.network.to(device)
     if ranks.is_first:
         calibrate_on_train(network, parts, config, device=device)
-    found = {}
+    found: dict[str, Evaluation] = {}
     for split in ("validation", "test"):
         batches = parts.batches(split)
         if batches is not None:
