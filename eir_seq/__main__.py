@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import sys
-import threading
 from collections.abc import Mapping
 
 TRACKER_THREAD = "tracker "
@@ -45,6 +43,10 @@ def main() -> int:
         with contextlib.suppress(OSError):  # glibc reads them when a process starts: this one starts again
             os.execve(sys.executable, sys.orig_argv, environment)  # noqa: S606
     code = run_command()
+
+    import logging  # not before the process has started again
+    import threading
+
     if any(thread.name.startswith(TRACKER_THREAD) for thread in threading.enumerate()):
         # A tracker hangs. Its client may wait for the same once more when the interpreter ends, some for minutes.
         logging.shutdown()

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import DTypeLike, NDArray
 
-from eir_seq.files import default_folder as default_folder
+from eir_seq.files import default_folder
 from eir_seq.rows import Values, bytes_of
 
 log = logging.getLogger(__name__)

@@ -177,3 +177,33 @@ def test_a_check_imports_torch_alone_and_a_run_no_metrics_that_it_does_not_use(t
     code, checked, trained, run = json.loads(done.stdout.splitlines()[-1])
     assert code == 0, done.stdout + done.stderr
     assert (checked, trained, run) == ([], [], [])
+
+
+@pytest.mark.parametrize(
+    ("words", "absent"),
+    [
+        ("--help", "torch numpy pyarrow hydra omegaconf pydantic"),
+        ("models list", "torch numpy pyarrow hydra omegaconf pydantic"),
+        ("cache list --dir .", "torch numpy pyarrow hydra"),
+        ("runs list", "torch pandas"),
+        ("chat --help", "torch pandas"),
+        ("schema", "torch pyarrow pandas"),
+    ],
+)
+def test_commands_that_compute_nothing_import_little(words: str, absent: str, tmp_path: Path) -> None:
+    code = """
+import sys
+from eir_seq.commands import main
+main(sys.argv[2:])
+print(set(sys.argv[1].split(",")) & set(sys.modules))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, absent.replace(" ", ","), *words.split()],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "set()"

@@ -21,9 +21,9 @@ from eir_seq import plugins
 from eir_seq.commands import main
 from eir_seq.commands.sweep import job_command
 from eir_seq.config.compose import compose_experiment
-from eir_seq.config.folders import modules_in_conf
 from eir_seq.config.fusion import FusionBase
 from eir_seq.config.kinds import union
+from eir_seq.config.primary import modules_in_conf
 from eir_seq.errors import UserError
 from eir_seq.registry import GROUPS, Registry
 from tests.readme import ROOT, named_files, write_named_files

@@ -33,6 +33,8 @@ COMMANDS = {
 }
 """Each is a module of this package with ``run(arguments: list[str]) -> int``, or that in `MODULES`."""
 MODULES = {"sweep": "search"}
+READING = ("train", "check", "predict", "chat", "embed", "sweep", "bench")
+"""Commands that read rows, with pyarrow."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -85,7 +87,7 @@ def named_plugins(words: Sequence[str]) -> list[str]:
         raise UserError(Fault("--plugins", "name modules, such as --plugins my_project.plugins", "command line"))
     modules = [module for modules in named for module in modules]
     if os.environ.get("EIR_SEQ_CONF") or "--config-dir" in " ".join(words) or os.path.isfile("conf/config.yaml"):
-        from eir_seq.config.folders import modules_in_conf
+        from eir_seq.config.primary import modules_in_conf
 
         modules += modules_in_conf(words)
     return list(dict.fromkeys(modules))
@@ -113,6 +115,8 @@ def _dispatch(words: list[str]) -> int:
         raise UserError(Fault(word, f"not a command; choose from {listed}{hint}"))
     with importing():
         module = importlib.import_module(f"eir_seq.commands.{MODULES.get(command, command)}")
+        if command in READING:
+            importlib.import_module("pyarrow")
     if not plugins.registered():
         defer_pandas()
     code: int = module.run(words)

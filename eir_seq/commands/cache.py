@@ -13,7 +13,7 @@ from eir_seq.commands.parser import UserParser
 from eir_seq.commands.tables import size_text
 from eir_seq.config.cache import size_in_bytes
 from eir_seq.errors import Fault, UserError
-from eir_seq.spool import default_folder
+from eir_seq.files import default_folder
 
 _UNITS = {"m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
 _WIDE = 200

@@ -11,11 +11,12 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from eir_seq.config.folders import config_folders, groups_of_primary_config, loaded, options_of
+from eir_seq.config.folders import config_folders, options_of
 from eir_seq.config.origin import file_of_config
 from eir_seq.config.overrides import exclusive, parse_overrides, unknown_option
+from eir_seq.config.primary import groups_of_primary_config
 from eir_seq.config.schema import ExperimentConfig
-from eir_seq.config.yaml_source import YamlFile, package_of, read_yaml, shown
+from eir_seq.config.yaml_source import YamlFile, loaded, package_of, read_yaml, shown
 from eir_seq.errors import Fault, UserError, nearest
 
 _PACKAGE = "# @package _global_"

@@ -17,11 +17,13 @@ import hydra
 import omegaconf
 from hydra import initialize_config_dir
 from hydra._internal.sources_registry import SourcesRegistry
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, MissingConfigException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -30,10 +32,10 @@ from eir_seq.config.cache import CacheConfig
 from eir_seq.config.chosen_files import check_chosen_files
 from eir_seq.config.engines import LAUNCHERS, launcher_node
 from eir_seq.config.errors import without_foreign_keys
-from eir_seq.config.folders import CONFIG_NAME, UserConfFirst, conf_dir, options_of
+from eir_seq.config.folders import CONFIG_NAME, conf_dir, options_of, user_conf_dirs
 from eir_seq.config.model_choice import with_catalogue_names, with_tokenizer_types, without_foreign_options
 from eir_seq.config.optimization import SchedulerConfig
-from eir_seq.config.origin import Origin, chooser_of, file_of_config
+from eir_seq.config.origin import Origin, RecordingLoader, chooser_of, file_of_config
 from eir_seq.config.overrides import exclusive, normalized, unknown_option
 from eir_seq.config.schema import DataConfig, ExperimentConfig, RunConfig, TrainerConfig
 from eir_seq.config.trackers import only_named
@@ -68,6 +70,15 @@ def _environment(name: str, *default: str | None) -> str | None:
     if default:
         return None if default[0] is None else str(default[0])
     raise ValueError(f"the environment variable {name} is not set")
+
+
+class UserConfFirst(SearchPathPlugin):
+    """Puts the user's config folders before the shipped one."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Prepend them, so that their order stays."""
+        for path in reversed(user_conf_dirs()):
+            search_path.prepend(provider="eir_seq", path=f"file://{path}")
 
 
 def set_up_hydra() -> None:
@@ -131,6 +142,9 @@ def hydra_ready() -> Iterator[None]:
     shipped = conf_dir()
     assert (shipped / f"{CONFIG_NAME}.yaml").is_file(), f"the shipped config folder {shipped} is incomplete"
     with initialize_config_dir(config_dir=str(shipped), job_name="eir_seq", **version_base()):
+        ours = GlobalHydra.instance().hydra
+        assert ours is not None
+        ours.config_loader = RecordingLoader(ours.config_loader.get_search_path())
         try:
             yield
         finally:
@@ -147,7 +161,8 @@ def compose_in_hydra(overrides: Sequence[str], look: Look | None = None) -> Comp
         raw = _plain(composed)
     if "name" not in raw and choices.get("experiment"):
         raw["name"] = str(choices["experiment"]).replace("/", "-")
-    origin = Origin(tuple(overrides))
+    assert isinstance(loader, RecordingLoader)
+    origin = Origin(tuple(overrides), loader.defaults)
     if idle := origin.idle_hydra_keys():
         raise UserError(*idle)
     if faults := origin.named_plugins():

@@ -1,17 +1,13 @@
-"""Where config files lie: the user's folders first, the shipped one last."""
+"""Where config files lie: the user's folders first, the shipped one last.
+
+Nothing here reads them, so that ``--help``, which lists them, imports neither Hydra nor pydantic.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 
-from hydra.core.config_search_path import ConfigSearchPath
-from hydra.plugins.search_path_plugin import SearchPathPlugin
-from omegaconf import DictConfig, OmegaConf
-
-from eir_seq.config.yaml_source import config_of, located, read_yaml
 from eir_seq.errors import Fault, UserError
 
 CONFIG_NAME = "config"
@@ -60,51 +56,3 @@ def home_fault(path: str) -> str | None:
     if not name.startswith("~") or os.path.expanduser(name) != name:
         return None
     return f"{path!r}: no home folder is known for {name!r}; write ./{name} for a folder of that name"
-
-
-def loaded(path: Path) -> DictConfig:
-    """One config file by itself."""
-    return config_of(read_yaml(path))
-
-
-def groups_of_primary_config() -> set[str]:
-    """The groups of which config.yaml chooses an option."""
-    path = next(path for folder in config_folders() if (path := folder / f"{CONFIG_NAME}.yaml").is_file())
-    defaults = loaded(path).get("defaults") or []
-    entries = [key for entry in defaults if OmegaConf.is_dict(entry) for key in entry]
-    return {str(key).removeprefix("override ").strip("/ ") for key in entries}
-
-
-def modules_in_conf(words: Sequence[str]) -> list[str]:
-    """The modules that ``plugins:`` names in the user's config.yaml; that of the package names none.
-
-    Args:
-        words: of the command line, where ``--config-dir`` names a folder that comes before the others.
-
-    Raises:
-        UserError: it is no list of names.
-    """
-    further = [word.partition("=")[2] for word in words if word.startswith("--config-dir=")]
-    further += [following for word, following in pairwise(words) if word == "--config-dir"]
-    folders = [*map(Path, further), *user_conf_dirs()]
-    path = next((path for folder in folders if (path := folder / f"{CONFIG_NAME}.yaml").is_file()), None)
-    if path is None:
-        return []
-    file = read_yaml(path)
-    named = OmegaConf.to_container(config_of(file)).get("plugins")  # type: ignore[union-attr]
-    if named is None:
-        return []
-    if not isinstance(named, list) or not all(isinstance(module, str) and module for module in named):
-        raise UserError(
-            Fault("plugins", "is no list of modules, such as [my_project.plugins]", located(file, "plugins"))
-        )
-    return named
-
-
-class UserConfFirst(SearchPathPlugin):
-    """Puts the user's config folders before the shipped one."""
-
-    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        """Prepend them, so that their order stays."""
-        for path in reversed(user_conf_dirs()):
-            search_path.prepend(provider="eir_seq", path=f"file://{path}")

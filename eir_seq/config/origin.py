@@ -8,29 +8,48 @@ from pathlib import Path
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import IConfigRepository
+from hydra.core.default_element import ResultDefault
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.types import RunMode
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from eir_seq.config.folders import CONFIG_NAME, conf_dir, loaded
+from eir_seq.config.folders import CONFIG_NAME, conf_dir
 from eir_seq.config.overrides import parse_overrides
 from eir_seq.config.schema import ExperimentConfig
-from eir_seq.config.yaml_source import StrictFileSource, located, prefixes, read_yaml
+from eir_seq.config.yaml_source import StrictFileSource, loaded, located, prefixes, read_yaml
 from eir_seq.errors import Fault
 
 COMMAND_LINE = "command line"
 
 
-class Origin:
-    """Tells which file (with line) or override set a key of the composed config."""
+class RecordingLoader(ConfigLoaderImpl):
+    """Hydra's loader, which keeps the defaults list that it composed last: computing it is half of composing."""
 
-    def __init__(self, overrides: tuple[str, ...]) -> None:
+    defaults: Sequence[ResultDefault] | None = None
+
+    def _compose_config_from_defaults_list(self, defaults: list[ResultDefault], repo: IConfigRepository) -> DictConfig:
+        self.defaults = defaults
+        return super()._compose_config_from_defaults_list(defaults, repo)
+
+
+class Origin:
+    """Tells which file (with line) or override set a key of the composed config.
+
+    Args:
+        overrides: of the command line, as Hydra takes them.
+        defaults: the defaults list that Hydra composed of them; computed when it is needed if absent.
+    """
+
+    def __init__(self, overrides: tuple[str, ...], defaults: Sequence[ResultDefault] | None = None) -> None:
         everything = parse_overrides(overrides)
         self._overrides = [override for override in everything if not override.is_delete()]
         self._keys = {override.key_or_group for override in everything}
         self._texts = list(overrides)
+        self._defaults = defaults
         self._files: list[tuple[str, Path]] | None = None
 
     def source_of(self, place: str) -> str | None:
@@ -151,9 +170,10 @@ class Origin:
         if self._files is None:
             self._files = []
             with suppress(HydraException, OmegaConfBaseException):
-                loader = GlobalHydra.instance().config_loader()
-                tree = loader.compute_defaults_list(CONFIG_NAME, self._texts, RunMode.RUN)
-                for default in tree.defaults:
+                if self._defaults is None:
+                    loader = GlobalHydra.instance().config_loader()
+                    self._defaults = loader.compute_defaults_list(CONFIG_NAME, self._texts, RunMode.RUN).defaults
+                for default in self._defaults:
                     path = file_of_config(str(default.config_path))
                     if path is not None:
                         self._files.append((default.package or "", path))

@@ -12,10 +12,11 @@ from hydra.core.override_parser.types import ChoiceSweep, Override, Sweep
 from hydra.errors import HydraException
 
 from eir_seq.config.errors import yaml_text
-from eir_seq.config.folders import CONFIG_NAME, config_folders, groups_of_primary_config, loaded, options_of
+from eir_seq.config.folders import CONFIG_NAME, config_folders, options_of
+from eir_seq.config.primary import groups_of_primary_config
 from eir_seq.config.quoting import COMMAND_LINE, as_list, refused
 from eir_seq.config.schema import ExperimentConfig
-from eir_seq.config.yaml_source import contains_key, shown
+from eir_seq.config.yaml_source import contains_key, loaded, shown
 from eir_seq.errors import Fault, UserError, nearest
 
 

@@ -250,6 +250,11 @@ class StrictFileSource(FileConfigSource):
         return Path(os.path.realpath(os.path.join(self.path, self._normalize_file_name(config_path))))
 
 
+def loaded(path: Path) -> DictConfig:
+    """One config file by itself."""
+    return config_of(read_yaml(path))
+
+
 def config_of(file: YamlFile) -> DictConfig:
     """The keys of a file.
 

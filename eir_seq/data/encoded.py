@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from eir_seq.cache import Cache, Label, code_version
 from eir_seq.cache.owners import Mark
 from eir_seq.errors import RunFailed
+from eir_seq.files import default_folder as default_folder
 from eir_seq.modalities.base import FittedModality
 from eir_seq.spool import content_hash, forget_pages
-from eir_seq.spool import default_folder as default_folder
 
 if TYPE_CHECKING:
     from eir_seq.rows import Rows

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +103,7 @@ class RunFiles:
         step = self.result.get("best_step")
         return step if isinstance(step, int) else None
 
-    @property
+    @cached_property
     def declared(self) -> dict[str, Any]:
         """The config; empty where it is damaged, and shown as is."""
         try:

@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 
 from eir_seq.cache import Cache, Label
 from eir_seq.errors import Fault, UserError
+from eir_seq.files import default_folder
 from eir_seq.remote.names import name_copy
 from eir_seq.remote.urls import current, failures, filesystem, is_url, shown
-from eir_seq.spool import default_folder
 
 _WILD = re.compile(r"[*?\[]")
 _BLOCK = 1 << 20

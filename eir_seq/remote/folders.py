@@ -17,10 +17,10 @@ from urllib.parse import urlsplit
 
 from eir_seq.cache import Cache, Label
 from eir_seq.errors import Fault, UserError
+from eir_seq.files import default_folder
 from eir_seq.remote.files import KEPT, Kept, version
 from eir_seq.remote.names import name_copy
 from eir_seq.remote.urls import current, failures, shown
-from eir_seq.spool import default_folder
 
 
 class RemoteFolder:

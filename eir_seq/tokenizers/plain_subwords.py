@@ -154,10 +154,13 @@ class PlainWordIds:
         if len(self._known) > WORDS_KEPT:
             self._begin()
         places = pc.index_in(pieces.tokens, value_set=self._known)
+        found: Numbers = places.fill_null(-1).to_numpy()
         if places.null_count:
-            self._keep(pieces.tokens.filter(places.is_null()).unique(), pieces.whole)
-            places = pc.index_in(pieces.tokens, value_set=self._known)
-        found: Numbers = places.to_numpy()
+            missing, count = pieces.tokens.filter(places.is_null()), len(self._known)
+            new = missing.unique()
+            self._keep(new, pieces.whole)
+            found = found.astype(np.int64)
+            found[found < 0] = pc.index_in(missing, value_set=new).to_numpy() + count
         return found
 
     def _keep(self, new: pa.StringArray, whole: frozenset[str]) -> None:

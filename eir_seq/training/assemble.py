@@ -19,12 +19,12 @@ from eir_seq.data.resolve import resolve
 from eir_seq.data.source import load_splits
 from eir_seq.data.stream.module import StreamedDataModule
 from eir_seq.errors import Fault, UserError
+from eir_seq.files import default_folder
 from eir_seq.modalities import build_modality
 from eir_seq.modalities.base import TOKENS, FittedModality, Purpose
 from eir_seq.outputs import build_output
 from eir_seq.outputs.base import FittedOutput
 from eir_seq.rows import Rows
-from eir_seq.spool import default_folder
 from eir_seq.tokenizers.cache import TokenizerCache
 from eir_seq.training.build import build_network
 from eir_seq.training.connect import connect

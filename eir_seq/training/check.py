@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.data.batching import batch_costs
@@ -30,7 +31,7 @@ from eir_seq.training.ranks import Ranks
 from eir_seq.training.threads import threads_for
 
 MEASURED = (0.0, 0.5, 0.85, 1.0)
-"""Batches whose steps are timed, as shares of all batches in order of their cost."""
+"""Batches whose steps are timed, as shares of all batches in order of their cost; of equal cost, two of them."""
 PRODUCT = 512
 """Rows and columns of the matrices that are multiplied to compare precisions."""
 SHOWN = 10
@@ -146,13 +147,13 @@ def check(config: ExperimentConfig) -> CheckResult:
     train = parts.data.encoded["train"]
     planned = parts.data.trial_keys()
     costs = batch_costs(train.lengths, planned.batches)
-    order = np.argsort(costs, kind="stable")
-    chosen = [order[round(share * (len(order) - 1))] for share in MEASURED]
+    chosen = tried_batches(costs)
     folds = config.data.folds if config.data.folds is not None and config.data.fold is None else 1
     available = torch.get_num_threads()
     with threads_for(config, parts.network, parts.outputs, parts.data, device) as threads:
         trial = _Trial(config, parts, device)
         loss = trial.step(train[type(planned[0])(planned[0].rows[:2], 0)]).loss
+        trial.begin()
         tried = [trial.step(train[planned[index]]) for index in chosen[:-1]]
         memory, costliest = trial.memory_of(train[planned[chosen[-1]]])
     tried.append(costliest)
@@ -198,6 +199,21 @@ def check(config: ExperimentConfig) -> CheckResult:
     )
 
 
+def tried_batches(costs: NDArray[Any]) -> list[int]:
+    """The batches whose steps are timed, the costliest last.
+
+    Of those of equal cost the last one is the estimate, after another one that gets the memory for it.
+
+    >>> tried_batches(np.array([3, 1, 3, 3, 2])), tried_batches(np.array([5, 5, 5, 5, 1]))
+    ([1, 2, 3], [4, 2, 3])
+    """
+    order = np.argsort(costs, kind="stable")
+    chosen = [int(order[round(share * (len(order) - 1))]) for share in MEASURED]
+    return [
+        batch for place, batch in enumerate(chosen, 2) if place >= len(chosen) or costs[batch] < costs[chosen[place]]
+    ]
+
+
 def _explained(config: ExperimentConfig, parts: Parts) -> str | None:
     """How many rows are explained, and how many gradients that takes at most."""
     wanted = interpretations_of(config.inputs)
@@ -226,6 +242,13 @@ class _Trial:
         self.device = device
         self.network = parts.network.to(device)
         self.optimizer = build_optimizer(self.network, config.optimizer)
+        self._resident = 0
+
+    def begin(self) -> None:
+        """Measure memory from here, where weights, gradients and the state of the optimizer are there."""
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        self._resident = _peak_resident()
 
     def step(self, batch: Batch) -> _Step:
         """Forward, backward, optimizer."""
@@ -246,13 +269,10 @@ class _Trial:
             raise
 
     def memory_of(self, batch: Batch) -> tuple[int, _Step]:
-        """Bytes that training needs at its costliest batch, and the step on it."""
-        if self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.device)
-            step = self.step(batch)
-            return int(torch.cuda.max_memory_allocated(self.device)), step
-        before = _peak_resident()
+        """Bytes that training needs at its costliest batch, which is tried last, and the step on it."""
         step = self.step(batch)
+        if self.device.type == "cuda":
+            return int(torch.cuda.max_memory_allocated(self.device)), step
         state = sum(
             value.numel() * value.element_size()
             for held in self.optimizer.state.values()
@@ -260,7 +280,7 @@ class _Trial:
             if isinstance(value, torch.Tensor)
         )
         weights = sum(p.numel() * p.element_size() * (2 if p.requires_grad else 1) for p in self.network.parameters())
-        return weights + state + max(0, _peak_resident() - before), step
+        return weights + state + _peak_resident() - self._resident, step
 
     def _now(self) -> float:
         if self.device.type == "cuda":

@@ -77,7 +77,9 @@ def follow(launch: Launch, device: torch.device, monitor: Monitor) -> dict[str, 
                     ranks=ranks,
                 )
                 store = CheckpointStore(path / "checkpoints", config.trainer.keep_checkpoints)
-                evaluate_best(config, parts, loop.state, store, monitor, device=device, ranks=ranks)
+                evaluate_best(
+                    config, parts, loop.state, store, monitor, device=device, ranks=ranks, known=loop.best_evaluation
+                )
         result: dict[str, Any] = ranks.broadcast()
         return result
 
@@ -91,6 +93,7 @@ def evaluate_best(
     *,
     device: torch.device,
     ranks: Ranks,
+    known: Evaluation | None = None,
 ) -> dict[str, Evaluation]:
     """Evaluate the best weights on validation and test rows, and calibrate the outputs of `parts`, in rank 0.
 
@@ -102,29 +105,37 @@ def evaluate_best(
         monitor: of the run.
         device: where the network computes; it is on the CPU afterwards.
         ranks: the processes that share the rows.
+        known: what was found on the validation rows with the best weights, if they are the last ones. It is not
+            computed again, unless outputs write texts, or have yet to be calibrated.
     """
+    if any(output.config.calibrated_on_train for output in parts.outputs.values()):
+        known = None
     if state.best_step is not None:
         parts.network.load_tensors(store.read_best(state.best_step))
     network = parts.network.to(device)
     if ranks.is_first:
         calibrate_on_train(network, parts, config, device=device)
-    found = {}
+    found: dict[str, Evaluation] = {}
     for split in ("validation", "test"):
         batches = parts.batches(split)
         if batches is not None:
             rows = dict(parts.splits.items())[split]
-            found[split] = evaluate(
-                network,
-                parts.outputs,
-                batches,
-                device=device,
-                precision=str(config.trainer.precision),
-                writers=build_writers(
-                    network, parts.inputs, parts.outputs, rows, seed=config.seed, all_rows=split == "test"
-                ),
-                average=monitor.metric == AVERAGE,
-                ranks=ranks,
+            writers = build_writers(
+                network, parts.inputs, parts.outputs, rows, seed=config.seed, all_rows=split == "test"
             )
+            if split == "validation" and known is not None and not writers:
+                found[split] = known
+            else:
+                found[split] = evaluate(
+                    network,
+                    parts.outputs,
+                    batches,
+                    device=device,
+                    precision=str(config.trainer.precision),
+                    writers=writers,
+                    average=monitor.metric == AVERAGE,
+                    ranks=ranks,
+                )
         if split == "validation" and split in found and ranks.is_first:
             calibrated, found[split] = calibrate(parts.outputs, found[split])
             parts.outputs.update(calibrated)

@@ -99,12 +99,11 @@ class RunLoop(Checkpoint):
         self.monitor = monitor
         self.progress = progress
         self.signals = signals
-        self.trackers = trackers
-        self.samples = samples
-        self.averaging = averaging
-        self.saved = saved
+        self.trackers, self.samples = trackers, samples
+        self.averaging, self.saved = averaging, saved
         self.ranks, self.sharded = ranks, sharded
         self.state = RunState()
+        self.best_evaluation: Evaluation | None = None  # if it is the one after the last step
         self.seconds_evaluating = 0.0
         self.batch: Batch | None = None
         self.steps_done = self.rows_done = 0  # by this process
@@ -411,6 +410,7 @@ class RunLoop(Checkpoint):
             if self.ranks.is_first:
                 self.store.write_best(state.step, network.tensors())
             state.best_value, state.best_step, state.best_epoch = value, state.step, self._epoch()
+            self.best_evaluation = found if self.finished else None
         spared = early is not None and (state.step <= early.after_steps or self._epoch() <= early.after_epochs)
         state.without_improvement = 0 if improved_enough or spared else state.without_improvement + 1
         if early is not None and state.without_improvement >= early.patience:

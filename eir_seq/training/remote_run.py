@@ -24,10 +24,9 @@ from typing import Any
 
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, RunFailed, UserError
-from eir_seq.files import hash_file
+from eir_seq.files import default_folder, hash_file
 from eir_seq.remote import RemoteFolder, shown
 from eir_seq.remote.folders import FETCHED_AT_ONCE
-from eir_seq.spool import default_folder
 from eir_seq.training.folder import CACHE, OWNER
 
 log = logging.getLogger(__name__)

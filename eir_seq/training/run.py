@@ -230,7 +230,7 @@ class _Run:
         self._join()
         self.report.seconds["prepare"] = time.monotonic() - start
         loop = self._fit(parts)
-        evaluations = self._evaluate_best(parts, loop.state)
+        evaluations = self._evaluate_best(parts, loop)
         result = result_of(self.config, self.path, loop.state, self.monitor, evaluations)
         Outcome(self.config, self.path, parts, evaluations, self.report, self.device, self.console).write()
         best = loop.state.best_step
@@ -356,11 +356,19 @@ class _Run:
             }
         return loop
 
-    def _evaluate_best(self, parts: Parts, state: RunState) -> dict[str, Evaluation]:
+    def _evaluate_best(self, parts: Parts, loop: RunLoop) -> dict[str, Evaluation]:
+        state, ranks = loop.state, self.launch.ranks
         if state.best_step is None and parts.splits.validation is not None:
             self.console.say(f"{self.monitor} was undefined in every evaluation: the last weights count as the best")
         found = evaluate_best(
-            self.config, parts, state, self.store, self.monitor, device=self.device, ranks=self.launch.ranks
+            self.config,
+            parts,
+            state,
+            self.store,
+            self.monitor,
+            device=self.device,
+            ranks=ranks,
+            known=loop.best_evaluation,
         )
         parts.data.keep_all()  # what follows is done by this process alone
         self.report.outputs |= {name: output.describe() for name, output in parts.outputs.items()}

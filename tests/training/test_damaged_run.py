@@ -63,8 +63,8 @@ class Trained:
             shutil.copytree(run.path, self.folder / f"trained{run.config.trainer.max_epochs}")
             return loop
 
-        def record_evaluations(run: Any, parts: Any, state: RunState) -> Any:
-            found = self.evaluations[run.config.trainer.max_epochs] = evaluate(run, parts, state)
+        def record_evaluations(run: Any, parts: Any, loop: Any) -> Any:
+            found = self.evaluations[run.config.trainer.max_epochs] = evaluate(run, parts, loop)
             return found
 
         patch.setattr(run_module, "assemble", record_parts)
@@ -84,7 +84,8 @@ class Trained:
             shutil.copy(trained / "metrics.csv", run.path)
             return SimpleNamespace(state=RunState(**recorded(store.resumable()[0])))
 
-        def evaluate(run: Any, parts: Any, state: RunState) -> Any:
+        def evaluate(run: Any, parts: Any, loop: Any) -> Any:
+            state = loop.state
             assert state.best_step is not None
             parts.network.load_tensors(run.store.read_best(state.best_step))
             found = self.evaluations[run.config.trainer.max_epochs]

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -22,7 +23,7 @@ from eir_seq.inference.report import write_report
 from eir_seq.training import follow
 from eir_seq.training import run as run_module
 from eir_seq.training.bundle import read_bundle
-from eir_seq.training.check import check, slow_precision
+from eir_seq.training.check import check, slow_precision, tried_batches
 from eir_seq.training.console import Console
 from eir_seq.training.evaluation import evaluate
 from eir_seq.training.loop import RunLoop
@@ -357,6 +358,33 @@ def test_memory_that_ends_in_the_last_evaluation_is_one_line(tmp_path: Path, mon
         train(table_experiment(tmp_path, trainer={"max_epochs": 1}))
 
 
+def test_the_best_evaluation_is_not_repeated_if_it_is_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluate, calls = follow.evaluate, []
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        calls.append(options)
+        return evaluate(*arguments, **options)
+
+    def run(name: str) -> int:
+        calls.clear()
+        outputs = {"mood": {"type": "classification", "column": "mood", "thresholds": "f1"}}
+        train(table_experiment(tmp_path, outputs=outputs, trainer={"max_epochs": 1}, run={"dir": str(tmp_path / name)}))
+        return len(calls)
+
+    monkeypatch.setattr(follow, "evaluate", counted)
+    assert run("once") == 1  # of the test rows
+    monkeypatch.setattr(RunLoop, "best_evaluation", property(lambda _: None, lambda *_: None), raising=False)
+    assert run("twice") == 2
+    once, twice = tmp_path / "once", tmp_path / "twice"
+    same = [path.relative_to(once) for kind in ("csv", "safetensors") for path in once.rglob(f"*.{kind}")]
+    assert {path.parts[0] for path in same} >= {"predictions", "bundle", "metrics.csv"}
+    for path in same:
+        assert (once / path).read_bytes() == (twice / path).read_bytes(), path
+    described = [json.loads((folder / "report" / "data.json").read_text())["outputs"] for folder in (once, twice)]
+    assert described[0] == described[1]
+    assert "thresholds" in described[0]["mood"]
+
+
 class TestCheck:
     def test_it_tells_what_a_run_would_take(self, finished: tuple[Path, dict[str, Any]]) -> None:
         folder, result = finished
@@ -385,6 +413,19 @@ class TestCheck:
         assert found is None if said is None else found is not None and said in found
         assert slow_precision("32", torch.device("cpu")) is None
         assert slow_precision("bf16-mixed", torch.device("cuda")) is None
+
+    def test_batches_of_equal_cost_are_tried_twice_and_count_as_memory(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert tried_batches(np.array([3, 1, 3, 3, 2])) == [1, 2, 3]
+        assert tried_batches(np.arange(100)) == [0, 50, 84, 99]
+        peaks = iter([7_000_000_000, 9_000_000_000])  # after the first step, and after all of them
+        monkeypatch.setattr("eir_seq.training.check._peak_resident", lambda: next(peaks))
+        monkeypatch.setattr("eir_seq.training.check.batch_costs", lambda lengths, batches: np.ones(len(batches)))
+        found = check(table_experiment(tmp_path))
+        assert found.timed_steps == 2
+        assert 2e9 < found.memory_bytes < 3e9
+        assert "an estimate from 2 steps" in str(found)
 
     def test_it_leaves_no_run(self, tmp_path: Path) -> None:
         check(table_experiment(tmp_path))

@@ -22,8 +22,9 @@ from eir_seq.data.encoded import Progress
 from eir_seq.data.readers.base import BadRow
 from eir_seq.data.stream.table import HASHES, StreamedTable, Survey, sampled_shards
 from eir_seq.errors import Fault, UserError
+from eir_seq.files import default_folder
 from eir_seq.randomness import Draw
-from eir_seq.spool import Spool, content_hash, default_folder
+from eir_seq.spool import Spool, content_hash
 
 log = logging.getLogger(__name__)
 

@@ -185,7 +185,7 @@ def stored(folder: Path | None = None, measured: Measured | None = None) -> Kern
         measured: a new measurement, which replaces what is there.
     """
     from eir_seq.cache import Cache, Label
-    from eir_seq.spool import default_folder
+    from eir_seq.files import default_folder
 
     machine = machine_name()
 
