@@ -7,8 +7,9 @@ window are cut into pieces, nearly all of which are alike. Lengths alone decide.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -46,19 +47,63 @@ class Plan:
     """How packed texts are laid out in rectangles, one after the other.
 
     `queries`, `keys`: the tokens of all rectangles; None: as they are. `back`: (tokens,) where their queries are there.
+    `by_head`: the same for rows of single heads, which lie in order in a rectangle, so that products need no copies;
+    made when they are first wanted.
     """
 
     groups: tuple[Group, ...]
     queries: Tensor | None = None
     keys: Tensor | None = None
     back: Tensor | None = None
+    by_head: dict[tuple[int, int], Tensor] = field(default_factory=dict)
 
     def rectangles(self, query: Tensor, key: Tensor, value: Tensor) -> Iterator[list[Tensor]]:
-        """(rows, heads, head_size) of all rectangles -> those of each (texts, length, heads, head_size)."""
-        for x, axis in ((query, 1), (key, 2), (value, 2)):
-            shapes = [(group.shape[0], group.shape[axis]) for group in self.groups]
-            parts = x.split([count * length for count, length in shapes]) if len(shapes) > 1 else [x]
-            yield [part.unflatten(0, shape) for part, shape in zip(parts, shapes, strict=True)]
+        """(tokens, heads, head_size) each -> those of each rectangle, (texts, heads, length, head_size)."""
+        for x, axis, index in ((query, 1, self.queries), (key, 2, self.keys), (value, 2, self.keys)):
+            shapes = [(group.shape[0], x.shape[1], group.shape[axis]) for group in self.groups]
+            if index is None:
+                ((texts, _, length),) = shapes
+                yield [x.unflatten(0, (texts, length)).transpose(1, 2)]
+                continue
+            rows = x.reshape(-1, x.shape[2]).index_select(0, self._rows(axis, x.shape[1]).to(x.device))
+            yield [
+                part.unflatten(0, shape)
+                for part, shape in zip(rows.split([math.prod(shape) for shape in shapes]), shapes, strict=True)
+            ]
+
+    def joined(self, rectangles: Sequence[Tensor]) -> Tensor:
+        """The inverse for what attention makes of the queries: (tokens, heads, head_size)."""
+        if self.back is None:
+            (whole,) = rectangles
+            return whole.transpose(1, 2).flatten(0, 1)
+        heads, size = rectangles[0].shape[1], rectangles[0].shape[3]
+        rows = [x.reshape(-1, size) for x in rectangles]
+        places = self._rows(0, heads).to(rows[0].device)
+        return (rows[0] if len(rows) == 1 else torch.cat(rows)).index_select(0, places).view(-1, heads, size)
+
+    @torch.inference_mode(mode=False)  # what is kept serves training, too
+    def _rows(self, axis: int, heads: int) -> Tensor:
+        """Which row (token, head) each (text, head, place) of the rectangles is; axis 0: the inverse for queries."""
+        if (axis, heads) not in self.by_head:
+            self.by_head[axis, heads] = self._back(heads) if axis == 0 else self._forth(axis, heads)
+        return self.by_head[axis, heads]
+
+    def _forth(self, axis: int, heads: int) -> Tensor:
+        index = self.queries if axis == 1 else self.keys
+        assert index is not None
+        shapes = [(group.shape[0], 1, group.shape[axis]) for group in self.groups]
+        own = torch.arange(heads)[:, None]
+        parts = zip(index.split([math.prod(shape) for shape in shapes]), shapes, strict=True)
+        return torch.cat([(tokens.view(shape) * heads + own).flatten() for tokens, shape in parts])
+
+    def _back(self, heads: int) -> Tensor:
+        assert self.back is not None
+        rows, first = [], 0
+        for texts, length, _ in (group.shape for group in self.groups):
+            numbers = torch.arange(first, first + texts * heads * length)
+            rows.append(numbers.view(texts, heads, length).transpose(1, 2).reshape(-1, heads))
+            first += len(numbers)
+        return torch.cat(rows)[self.back].flatten()
 
 
 @lru_cache(maxsize=32)
@@ -133,8 +178,8 @@ class _Rectangles:
         """The plan for that many tokens."""
         back = np.empty(tokens, dtype=np.int64)
         back[np.concatenate(self.tokens)] = np.concatenate(self.rows)
-        parts = (np.concatenate(x) for x in (self.queries, self.keys))
-        return Plan(tuple(self.groups), *(torch.from_numpy(x) for x in (*parts, back)))
+        queries, keys = (torch.from_numpy(np.concatenate(x)) for x in (self.queries, self.keys))
+        return Plan(tuple(self.groups), queries, keys, torch.from_numpy(back))
 
 
 def _partition(lengths: Integers, sources: Integers, heads: int, padded: bool = True) -> list[slice]:

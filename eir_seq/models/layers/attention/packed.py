@@ -98,17 +98,14 @@ def packed_attention(
         return _one_by_one(query, key, value, query_lengths, key_lengths, causal, window, bias, dropout, scale)
     lengths = tuple(query_lengths), tuple(key_lengths)
     plan: Plan = planned(*lengths, query.shape[1], causal, window, bias is None, shared)
-    q, k, v = _laid_out(query, plan.queries), _laid_out(key, plan.keys), _laid_out(value, plan.keys)
     mixed = []
-    for group, *texts in zip(plan.groups, *plan.rectangles(q, k, v), strict=True):
+    for group, q, k, v in zip(plan.groups, *plan.rectangles(query, key, value), strict=True):
         mask = None if group.mask is None else in_dtype(group.mask, query.dtype)
         if bias is not None:
             own = bias.dense(*group.shape[1:]).to(query.dtype)
             mask = own if mask is None else mask + own
-        q, k, v = (x.transpose(1, 2) for x in texts)
-        found = kernel(q, k, v, mask, dropout, scale, causal=group.causal)
-        mixed.append(found.transpose(1, 2).flatten(0, 1))
-    return _laid_out(mixed[0] if len(mixed) == 1 else torch.cat(mixed), plan.back)
+        mixed.append(kernel(q, k, v, mask, dropout, scale, causal=group.causal))
+    return plan.joined(mixed)
 
 
 def _by_kernel(
@@ -121,10 +118,6 @@ def _by_kernel(
     if not dropout and (bias is None or isinstance(bias, DistanceBias)):
         return packed_kernels.flex(*texts, bias=bias, **how)
     return None
-
-
-def _laid_out(x: Tensor, index: Tensor | None) -> Tensor:
-    return x if index is None else x.index_select(0, index.to(x.device))
 
 
 def narrow(window: int) -> bool:

@@ -130,7 +130,7 @@ class _Attention(torch.autograd.Function):
     ) -> Tensor:
         batch, heads, queries = query.shape[:3]
         groups, keys, width = value.shape[1:]
-        mixed = query.new_empty(batch, queries, heads, width).transpose(1, 2)
+        mixed = _like(query, width)
         keep = batch * heads * queries * keys <= KEPT
         draws: list[Kept | None] = []
         saved: list[Tensor | None] = []
@@ -167,7 +167,10 @@ class _Attention(torch.autograd.Function):
         groups, keys = value.shape[1:3]
         parts = list(_parts(batch, heads, queries, keys, ctx.causal))
         add = len({part.queries.start for part in parts}) != 1  # several parts look at a key, or without queries none
-        grad_query, grad_key, grad_value = (_like(x, fill) for x, fill in ((query, False), (key, add), (value, add)))
+        grad_query, grad_key, grad_value = (_like(x, x.shape[-1]) for x in (query, key, value))
+        if add:
+            grad_key.zero_()
+            grad_value.zero_()
         grad_mask = torch.zeros_like(mask) if ctx.needs_input_grad[3] else None
         shares = (gradient * mixed).to(_wide(query.dtype)).sum(-1, keepdim=True)
         with torch.autocast("cpu", enabled=False):
@@ -224,11 +227,12 @@ def _plain(
     return mixed
 
 
-def _like(x: Tensor, zero: bool) -> Tensor:
-    """A tensor for the gradient of (batch, heads, length, size), the heads of a token side by side."""
-    batch, heads, length, size = x.shape
-    make = torch.zeros if zero else torch.empty
-    return make(batch, length, heads, size, dtype=x.dtype).transpose(1, 2)
+def _like(x: Tensor, width: int) -> Tensor:
+    """(batch, heads, length, width) in the order of x in memory: heads one after the other, or those of a token."""
+    batch, heads, length, _ = x.shape
+    if x.is_contiguous():
+        return x.new_empty(batch, heads, length, width)
+    return x.new_empty(batch, length, heads, width).transpose(1, 2)
 
 
 def _scores(q: Tensor, k: Tensor, mask: Tensor | None, part: _Part, heads: int, scale: float, causal: bool) -> Tensor:

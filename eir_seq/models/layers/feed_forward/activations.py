@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from eir_seq.models.layers.eager import is_eager
 from eir_seq.models.layers.linear import Linear, linear
 from eir_seq.native import activations as native
 
@@ -36,6 +38,25 @@ _FUNCTIONS: dict[str, Activation] = {
 }
 
 
+def _gelu_in_place(x: Tensor, approximate: str = "none") -> Tensor:
+    y: Tensor = torch.ops.aten.gelu_(x, approximate=approximate)
+    return y
+
+
+_gelu_tanh_in_place = partial(_gelu_in_place, approximate="tanh")
+_IN_PLACE: dict[str, Activation] = {
+    "gelu": _gelu_in_place,
+    "gelu_new": _gelu_tanh_in_place,
+    "gelu_pytorch_tanh": _gelu_tanh_in_place,
+    "gelu_accurate": _gelu_tanh_in_place,
+    "gelu_fast": _gelu_tanh_in_place,
+    "relu": torch.relu_,
+    "silu": partial(F.silu, inplace=True),
+    "swish": partial(F.silu, inplace=True),
+    "tanh": torch.tanh_,
+    "sigmoid": torch.sigmoid_,
+}
+"""The same bits, in the memory of the argument."""
 _NATIVE = {
     "gelu": "gelu",
     "gelu_new": "gelu_tanh",
@@ -64,18 +85,20 @@ def activated(x: Tensor, name: str, factor: Tensor | None = None, dropout: nn.Dr
 def activated_product(
     layer: nn.Module, x: Tensor, name: str, factor: Tensor | None = None, dropout: nn.Dropout | None = None
 ) -> Tensor:
-    """The same of what a linear layer gives, whose bias a kernel adds on the way."""
-    if (
-        isinstance(layer, Linear)
-        and layer.bias is not None
-        and layer.is_bare()
-        and native.adds(layer.bias, x)
-        and _serves(x, name, None)
-    ):
+    """The same of what a linear layer gives: a kernel adds the bias on the way, and without gradients the product,
+    which nothing else reads, gives its memory."""
+    if not isinstance(layer, Linear) or not layer.is_bare():
+        return activated(layer(x), name, factor, dropout)
+    if layer.bias is not None and native.adds(layer.bias, x) and _serves(x, name, None):
         product = linear(x, layer.weight)
         if _serves(product, name, factor):
             return native.activated(product, _NATIVE[name], factor, _rate(dropout), layer.bias, owned=True)
-    return activated(layer(x), name, factor, dropout)
+    product = layer(x)
+    plain = not torch.is_grad_enabled() and is_eager() and not _rate(dropout)
+    if not plain or name not in _IN_PLACE or _serves(product, name, factor):
+        return activated(product, name, factor, dropout)
+    y = _IN_PLACE[name](product)
+    return y if factor is None else y * factor
 
 
 def _rate(dropout: nn.Dropout | None) -> float:
