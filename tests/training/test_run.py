@@ -5,14 +5,12 @@ import errno
 import io
 import json
 import os
-import re
 import signal
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import yaml
@@ -23,7 +21,6 @@ from eir_seq.inference.report import write_report
 from eir_seq.training import follow
 from eir_seq.training import run as run_module
 from eir_seq.training.bundle import read_bundle
-from eir_seq.training.check import check, slow_precision, tried_batches
 from eir_seq.training.console import Console
 from eir_seq.training.evaluation import evaluate
 from eir_seq.training.loop import RunLoop
@@ -383,74 +380,6 @@ def test_the_best_evaluation_is_not_repeated_if_it_is_the_last(tmp_path: Path, m
     described = [json.loads((folder / "report" / "data.json").read_text())["outputs"] for folder in (once, twice)]
     assert described[0] == described[1]
     assert "thresholds" in described[0]["mood"]
-
-
-class TestCheck:
-    def test_it_tells_what_a_run_would_take(self, finished: tuple[Path, dict[str, Any]]) -> None:
-        folder, result = finished
-        found = check(table_experiment(folder))
-        assert found.rows == {"train": 48, "validation": 12, "test": 12}
-        assert found.steps == result["steps"]
-        assert found.parameters["total"] == sum(
-            value for name, value in found.parameters.items() if name not in ("total", "trainable")
-        )
-        assert found.tokens["text"]["train"] > 48 * 3
-        assert 0 < found.step_seconds < found.run_seconds
-        assert found.memory_bytes >= 4 * 4 * found.parameters["total"]  # weights, gradients, two moments
-        text = str(found)
-        assert "12 steps, 6 batches per epoch" in text
-        assert re.search(r"time +about .* ms a step, an estimate from 4 steps", text)
-        assert "precision" not in text
-        assert text.endswith("all is well")
-
-    @pytest.mark.parametrize(("seconds", "said"), [((1.0, 2.0), "0.5 times as fast"), ((2.0, 1.0), None)])
-    def test_it_says_where_bfloat16_is_slower(
-        self, seconds: tuple[float, float], said: str | None, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        times = iter([value for each in seconds for _ in range(5) for value in (0.0, each)])
-        monkeypatch.setattr("eir_seq.training.check.time.perf_counter", lambda: next(times))
-        found = slow_precision("bf16-mixed", torch.device("cpu"))
-        assert found is None if said is None else found is not None and said in found
-        assert slow_precision("32", torch.device("cpu")) is None
-        assert slow_precision("bf16-mixed", torch.device("cuda")) is None
-
-    def test_batches_of_equal_cost_are_tried_twice_and_count_as_memory(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        assert tried_batches(np.array([3, 1, 3, 3, 2])) == [1, 2, 3]
-        assert tried_batches(np.arange(100)) == [0, 50, 84, 99]
-        peaks = iter([7_000_000_000, 9_000_000_000])  # after the first step, and after all of them
-        monkeypatch.setattr("eir_seq.training.check._peak_resident", lambda: next(peaks))
-        monkeypatch.setattr("eir_seq.training.check.batch_costs", lambda lengths, batches: np.ones(len(batches)))
-        found = check(table_experiment(tmp_path))
-        assert found.timed_steps == 2
-        assert 2e9 < found.memory_bytes < 3e9
-        assert "an estimate from 2 steps" in str(found)
-
-    def test_it_leaves_no_run(self, tmp_path: Path) -> None:
-        check(table_experiment(tmp_path))
-        assert not (tmp_path / "run").exists()
-
-    def test_it_and_a_run_warn_of_what_looks_wrong(self, tmp_path: Path) -> None:
-        config = table_experiment(tmp_path, trainer={"max_epochs": 1})
-        table = tmp_path / "train.csv"
-        table.write_text(table.read_text().replace(",bad,", ",Good,", 12))
-        warning = "outputs.mood.column: 'Good' ("
-        found = check(config)
-        assert [line[: len(warning)] for line in found.warnings] == [warning]
-        assert str(found).endswith("all is well but for the warnings above")
-        train(config)
-        assert f"warning: {warning}" in (tmp_path / "run" / "log.txt").read_text()
-        assert json.loads((tmp_path / "run" / "report" / "data.json").read_text())["warnings"] == list(found.warnings)
-        assert json.loads((tmp_path / "run" / "manifest.json").read_text())["data"]["warnings"] == list(found.warnings)
-
-    def test_it_finds_faults(self, tmp_path: Path) -> None:
-        with pytest.raises(UserError, match=r"fusion\.num_heads"):
-            check(table_experiment(tmp_path, fusion={"type": "attention", "hidden_size": 9, "num_layers": 1}))
-        with pytest.raises(
-            UserError, match=r"trainer\.monitor\.metric: 'god' is not a class of outputs\.mood; .*'good'"
-        ):
-            check(table_experiment(tmp_path, trainer={"monitor": {"output": "mood", "metric": "f1(god)"}}))
 
 
 @pytest.mark.parametrize(
