@@ -14,8 +14,9 @@ from eir_seq.models.layers.attention import packed_kernels
 from eir_seq.models.layers.attention.packed import packed_attention
 from eir_seq.models.layers.positions.relative import DistanceBias
 from eir_seq.training.run import train
+from tests.devices.learning import assert_gradients, learned
 from tests.devices.simulated import on_cpu
-from tests.models.tiny import OPTIONS, inputs, loss, noisy, targets, tiny
+from tests.models.tiny import OPTIONS, inputs, loss, noisy, tiny
 
 pytestmark = pytest.mark.gpu
 CUDA = torch.device("cuda", 0)
@@ -43,21 +44,12 @@ def on_gpu(tree: Any) -> Any:
 @pytest.mark.parametrize("model_type", list(OPTIONS))
 def test_every_architecture(model_type: str) -> None:
     """Values and gradients are those of the CPU."""
-    model = noisy(tiny(model_type))
-    model.pack = False
-    given = {**inputs(model), **targets(model)}
-    expected = loss(model, model(**given))
-    expected.backward()
-    gradients = {name: x.grad.clone() for name, x in model.named_parameters() if x.grad is not None}
-    model.zero_grad()
+    model, given, expected, gradients = learned(model_type)
     output = model.to(CUDA)(**on_gpu(given))
     found = loss(model, on_cpu(output))
     found.backward()
-    torch.testing.assert_close(found.cpu(), expected, atol=1e-4, rtol=1e-3)
-    for name, parameter in model.named_parameters():
-        if name in gradients:
-            assert parameter.grad is not None
-            torch.testing.assert_close(parameter.grad.cpu(), gradients[name], atol=1e-3, rtol=1e-2, msg=name)
+    torch.testing.assert_close(found.detach().cpu(), expected, atol=1e-4, rtol=1e-3)
+    assert_gradients(model, gradients, torch.Tensor.cpu, atol=1e-3, rtol=1e-2)
 
 
 @pytest.mark.parametrize("causal", [False, True])

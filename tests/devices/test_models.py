@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tests.devices.learning import assert_gradients, learned
 from tests.devices.simulated import move, moved, on_cpu, simulated_device, values
-from tests.models.tiny import EVERY_TASK, inputs, loss, noisy, targets, tiny
+from tests.models.tiny import EVERY_TASK, loss
 from tests.sampled import sampled
 
 WAITING = {
@@ -22,13 +23,7 @@ WAITING = {
     ("model_type", "task"), sampled(EVERY_TASK, 0.05, always=lambda x: x[1] == "base" and x[0] < "e")
 )
 def test_values_and_gradients_are_those_of_the_cpu(model_type: str, task: str) -> None:
-    model = noisy(tiny(model_type, task))
-    model.pack = False
-    given = {**inputs(model), **targets(model)}
-    expected = loss(model, model(**given))
-    expected.backward()
-    gradients = {name: x.grad.clone() for name, x in model.named_parameters() if x.grad is not None}
-    model.zero_grad()
+    model, given, expected, gradients = learned(model_type, task)
     with simulated_device() as device:
         move(model)
         output = model(**moved(given))
@@ -36,8 +31,5 @@ def test_values_and_gradients_are_those_of_the_cpu(model_type: str, task: str) -
         found = loss(model, on_cpu(output))
         found.backward()
     assert waits <= set(WAITING)
-    torch.testing.assert_close(found.detach(), expected.detach())
-    for name, parameter in model.named_parameters():
-        if name in gradients:
-            assert parameter.grad is not None, name
-            torch.testing.assert_close(values(parameter.grad), gradients[name], atol=1e-5, rtol=1e-4, msg=name)
+    torch.testing.assert_close(found.detach(), expected)
+    assert_gradients(model, gradients, values, atol=1e-5, rtol=1e-4)
