@@ -16,7 +16,7 @@ from eir_seq.config.heads import SharedHeadConfig
 from eir_seq.config.inputs import shared_faults
 from eir_seq.config.metrics import AVERAGE, find_metric, nearest_metric
 from eir_seq.config.outputs import HeadOutputBase
-from eir_seq.config.schema import DataConfig
+from eir_seq.config.schema import GPU_PRECISIONS, DataConfig
 from eir_seq.config.sections import Sections
 from eir_seq.config.streaming_rules import streaming_faults
 from eir_seq.config.strict import ignored
@@ -207,8 +207,8 @@ def _limits(sections: Sections) -> Iterator[Fault]:
         yield from ignored("trainer", trainer, "limit_train_batches limit_val_batches", "with trainer.overfit_batches")
     if trainer.deterministic and trainer.benchmark:
         yield Fault("trainer.benchmark", "cannot be combined with trainer.deterministic: what is fastest would decide")
-    if trainer.precision == "16-mixed" and trainer.accelerator == "cpu":
-        yield Fault("trainer.precision", "'16-mixed' needs a GPU; on a CPU use 'bf16-mixed' or '32'")
+    if trainer.precision in GPU_PRECISIONS and trainer.accelerator == "cpu":
+        yield Fault("trainer.precision", f"{trainer.precision!r} needs a GPU; on a CPU use 'bf16-mixed' or '32'")
 
 
 def _attention_on_gpu(sections: Sections) -> Iterator[Fault]:

@@ -204,6 +204,8 @@ Monitored = Annotated[
 """What is monitored; a name alone is that of the metric."""
 
 
+GPU_PRECISIONS = ("tf32", "16-mixed")
+"""Values of `trainer.precision` that need a GPU."""
 BatchLimit = Positive | Annotated[float, Field(gt=0, le=1)]
 
 
@@ -212,8 +214,10 @@ class TrainerConfig(Strict):
 
     max_epochs: Positive | None = Field(10, description="passes over the training rows")
     max_steps: Positive | None = Field(None, description="optimizer steps; whichever limit is hit first ends the run")
-    precision: Literal["32", "bf16-mixed", "16-mixed", 32] = Field(
-        "32", description="floating-point precision; mixed keeps the weights in 32 bits"
+    precision: Literal["32", "tf32", "bf16-mixed", "16-mixed", 32] = Field(
+        "32",
+        description="floating-point precision; mixed keeps the weights in 32 bits, tf32 multiplies 32-bit matrices "
+        "on a GPU's tensor cores",
     )
     gradient_clip: float | None = Field(1.0, gt=0, description="upper bound of the gradient norm")
     gradient_noise: float | None = Field(

@@ -49,7 +49,7 @@ class Dialogue:
             raise UserError(Fault("run", message))
         output = outputs[0].writing_with(generation)
         check_generation(output.config.generation_options or {}, "generation")
-        device = pick_device(bundle.config.trainer.model_copy(update={"accelerator": accelerator}))
+        device = pick_device(accelerator)
         answering = output.text_source(bundle.network.to(device).eval(), bundle.inputs)
         assert isinstance(answering, Answering)
         self._answering, self._seed, self._answers = answering, bundle.config.seed, 0

@@ -66,7 +66,7 @@ def fill_gaps(
     Raises:
         UserError: prompts without a gap or too long, options that mean nothing, a table that cannot be written.
     """
-    network = bundle.network.to(pick_device(config.trainer)).eval()
+    network = bundle.network.to(pick_device(config.trainer.accelerator)).eval()
     fill = _Filler(bundle.inputs[output.input], output, network.encoder(output.input), generation, config.seed)
     rows = fill.read(prompts)
     size = config.data.eval_batch_size or config.data.batch_size

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from eir_seq.config.column_types import ColumnType
 from eir_seq.config.columns import columns_of
 from eir_seq.config.explanations import ExplanationBase
+from eir_seq.config.schema import GPU_PRECISIONS
 from eir_seq.data.dataset import Batch, EncodedSplit, Encodes, encode_split
 from eir_seq.data.encoded import EncodedInMemory, EncodingCache, Progress
 from eir_seq.data.missing import Missing
@@ -76,12 +77,12 @@ class Predictor:
         trainer = bundle.config.trainer.model_copy(update={"accelerator": accelerator})
         self.bundle = bundle
         self._file_dir = bundle.config.data.file_dir if file_dir is None else os.fspath(file_dir)
-        self.device = pick_device(trainer)
+        self.device = pick_device(accelerator)
         size = {} if batch_size is None else {"eval_batch_size": batch_size}
         self.data = bundle.config.data.model_copy(update=size)
         self._config = bundle.config.model_copy(update={"data": self.data, "trainer": trainer})
         precision = str(bundle.config.trainer.precision)
-        self.precision = "32" if precision == "16-mixed" and self.device.type != "cuda" else precision
+        self.precision = "32" if precision in GPU_PRECISIONS and self.device.type != "cuda" else precision
         self._network = bundle.network.to(self.device)
 
     @classmethod

@@ -104,7 +104,7 @@ def completions(
     progress: Progress | None = None,
 ) -> list[str]:
     """What the model writes after each prompt; `rows` of them are needed where it reads more than a text."""
-    write = completer(output, bundle.inputs, bundle.network.to(pick_device(config.trainer)).eval())
+    write = completer(output, bundle.inputs, bundle.network.to(pick_device(config.trainer.accelerator)).eval())
     fitted: Any = bundle.inputs[output.input]
     size = config.data.eval_batch_size or config.data.batch_size
     texts: list[str] = []

@@ -4,41 +4,45 @@ from __future__ import annotations
 
 import torch
 
-from eir_seq.config.schema import TrainerConfig
+from eir_seq.config.schema import GPU_PRECISIONS, TrainerConfig
 from eir_seq.errors import Fault, RunFailed, UserError
 
 MOST_PROCESSES = 256
 """Processes that compute on the CPUs of one machine."""
 
 
-def pick_device(config: TrainerConfig, index: int = 0) -> torch.device:
+def pick_device(accelerator: str, index: int = 0) -> torch.device:
     """The device that `trainer.accelerator` stands for on this machine.
 
     Args:
-        config: of the trainer.
+        accelerator: gpu, mps, cpu, or auto, the fastest available.
         index: which of several GPUs.
 
     Raises:
-        UserError: the machine has no such device, or not for that precision.
+        UserError: the machine has no such device.
     """
-    faults: list[Fault] = []
-    wanted = config.accelerator
     available = {
         "gpu": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
         "cpu": True,
     }
-    name = next(kind for kind, present in available.items() if present) if wanted == "auto" else wanted
+    there = [kind for kind, present in available.items() if present]
+    name = there[0] if accelerator == "auto" else accelerator
     if not available[name]:
-        there = ", ".join(kind for kind, present in available.items() if present)
-        faults.append(Fault("trainer.accelerator", f"{name!r} is not available on this machine (there is: {there})"))
-    if str(config.precision) == "16-mixed" and name != "gpu":
-        faults.append(
-            Fault("trainer.precision", f"'16-mixed' needs a CUDA GPU, the run is on {name}; use '32' or 'bf16-mixed'")
-        )
-    if faults:
-        raise UserError(*faults)
+        message = f"{name!r} is not available on this machine (there is: {', '.join(there)})"
+        raise UserError(Fault("trainer.accelerator", message))
     return torch.device("cuda", index) if name == "gpu" else torch.device(name)
+
+
+def check_precision(config: TrainerConfig, device: torch.device) -> None:
+    """Refuse a precision in which the device cannot train; models that were trained in it predict in float32 there.
+
+    Raises:
+        UserError: it needs a GPU.
+    """
+    if config.precision in GPU_PRECISIONS and device.type != "cuda":
+        message = f"{config.precision!r} needs a CUDA GPU, the run is on {device.type}; use '32' or 'bf16-mixed'"
+        raise UserError(Fault("trainer.precision", message))
 
 
 def device_count(config: TrainerConfig, device: torch.device) -> int:

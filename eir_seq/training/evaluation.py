@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -344,10 +344,22 @@ def average_of(outputs: Mapping[str, FittedOutput], values: Mapping[tuple[str, s
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
     """The context in which the trainer computes forward passes under `precision`."""
-    if precision == "32":
-        return nullcontext()
+    if precision in ("32", "tf32"):
+        return products_in(precision)
     dtype = torch.bfloat16 if precision == "bf16-mixed" else torch.float16
     return torch.autocast(device.type, dtype=dtype)
+
+
+@contextmanager
+def products_in(precision: str) -> Iterator[None]:
+    """Under ``tf32`` a GPU rounds the factors of float32 products to TensorFloat-32, whose mantissa has 10 bits."""
+    before = torch.get_float32_matmul_precision()
+    if precision == "tf32":
+        torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 @contextmanager

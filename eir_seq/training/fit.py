@@ -28,6 +28,7 @@ from eir_seq.training.checkpoints import (
     verify_folder,
 )
 from eir_seq.training.devices import batch_shape, memory_failure, out_of_memory
+from eir_seq.training.evaluation import products_in
 from eir_seq.training.groups import Groups
 from eir_seq.training.launch import RankEnvironment
 from eir_seq.training.lightning import (
@@ -141,7 +142,7 @@ def fit(
             num_nodes=ranks.world_size // ranks.local_world_size,
             strategy=_strategy(ranks, device, sharded, averaging),
             sync_batchnorm=ranks.several and device.type == "cuda",
-            precision=config.trainer.precision,
+            precision="32" if config.trainer.precision == "tf32" else config.trainer.precision,
             accumulate_grad_batches=config.trainer.accumulate,
             max_epochs=-1,  # the loop says when to stop: total steps come from both limits
             callbacks=[*callbacks, loop],
@@ -159,7 +160,7 @@ def fit(
             deterministic=config.trainer.deterministic or None,
             benchmark=config.trainer.benchmark or None,
         )
-        with signals.deferred():
+        with signals.deferred(), products_in(str(config.trainer.precision)):
             _run(trainer, module, data, checkpoint, signals, loop, ranks)
     if loop.state.best_step is None and (last := loop.evaluated_network()) is not network:
         network.load_tensors(last.tensors())  # no evaluation has chosen: the average counts as the best

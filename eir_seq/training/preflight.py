@@ -16,7 +16,7 @@ from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.outputs.base import FittedOutput
 from eir_seq.outputs.generation.completion import check_generation
-from eir_seq.training.devices import device_count, pick_device
+from eir_seq.training.devices import check_precision, device_count, pick_device
 from eir_seq.training.monitor import Monitor, monitor_of
 from eir_seq.training.optimization import total_steps
 
@@ -45,8 +45,9 @@ def check_config(config: ExperimentConfig, index: int = 0) -> tuple[torch.device
             faults.extend(error.faults)
             return None
 
-    device = attempt(lambda: pick_device(config.trainer, index))
+    device = attempt(lambda: pick_device(config.trainer.accelerator, index))
     if device is not None:
+        attempt(lambda: check_precision(config.trainer, device))
         attempt(lambda: device_count(config.trainer, device))
     monitor = attempt(lambda: monitor_of(config))
     attempt(lambda: total_steps(config.trainer, 1))

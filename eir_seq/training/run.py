@@ -90,7 +90,7 @@ def train(
     device, monitor = check_config(config)
     place = place_of(config.trainer, device_count(config.trainer, device))
     if place.local_rank:
-        device = pick_device(config.trainer, place.local_rank)
+        device = pick_device(config.trainer.accelerator, place.local_rank)
     if place.rank:
         with Launch(config, place, device) as launch:
             launch.start()

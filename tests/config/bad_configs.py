@@ -138,7 +138,7 @@ VALUES = [
     cli("union", "inputs.review.max_length=true", "inputs.review.max_length: true is neither an integer >= 3 nor one of 'average', 'max'"),
     cli("union-near", "inputs.review.max_length=averag", "inputs.review.max_length: 'averag' is neither an integer >= 3 nor one of 'average', 'max'; did you mean 'average'?"),
     cli("choice", f"{MODEL}.pool=avrg", f"{MODEL}.pool: 'avrg' is not one of 'avg', 'max', 'first', 'last', 'pooler', 'none'; did you mean 'avg'?"),
-    cli("precision", "trainer.precision=fp17", "trainer.precision: 'fp17' is not one of '32', 'bf16-mixed', '16-mixed'"),
+    cli("precision", "trainer.precision=fp17", "trainer.precision: 'fp17' is not one of '32', 'tf32', 'bf16-mixed', '16-mixed'"),
     cli("list-length", "optimizer.betas=[0.9]", "optimizer.betas: [0.9] is not a list of 2 values, each a number >= 0 and < 1"),
     cli("list-item", "optimizer.betas=[0.9,2]", "optimizer.betas[1]: 2 is not a number >= 0 and < 1"),
     cli("mapping-null", "inputs=null", "inputs: null is not a mapping"),

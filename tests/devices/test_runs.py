@@ -13,6 +13,7 @@ import torch
 from eir_seq.config.compose import compose_experiment
 from eir_seq.config.validation import validate_experiment
 from eir_seq.inference.predict import predict
+from eir_seq.training.network import Network
 from eir_seq.training.run import train
 from tests.devices.simulated import simulated_device
 from tests.sampled import sampled
@@ -60,6 +61,35 @@ def test_all_kinds_of_inputs(rows: Path, tmp_path: Path) -> None:
     assert len((tmp_path / "predicted.csv").read_text().splitlines()) == 25
 
 
+def test_products_in_tensor_float_32(rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = experiment(rows, {"tabular": INPUTS["tabular"]}, {"classification": OUTPUTS["classification"]})
+    given["run"]["dir"] = str(tmp_path / "run")
+    given["trainer"] |= {"accelerator": "gpu", "precision": "tf32"}
+    seen: dict[str, set[str]] = {"training": set(), "evaluation": set(), "backward": set()}
+    run_network = Network.run
+
+    def note(when: str) -> None:
+        seen[when].add(torch.get_float32_matmul_precision())
+
+    def run(self: Network, batch: Any) -> dict[str, torch.Tensor]:
+        raw = run_network(self, batch)
+        note("training" if self.training else "evaluation")
+        if raw["classification"].requires_grad:
+            raw["classification"].register_hook(lambda _: note("backward"))
+        return raw
+
+    monkeypatch.setattr(Network, "run", run)
+    with simulated_device():
+        train(validate_experiment(given))
+        assert seen == {when: {"high"} for when in seen}
+        seen["evaluation"].clear()
+        predict(tmp_path / "run", output=tmp_path / "a.csv", test=str(rows / "train.jsonl"), accelerator="gpu")
+        assert seen["evaluation"] == {"high"}
+    seen["evaluation"].clear()
+    predict(tmp_path / "run", output=tmp_path / "b.csv", test=str(rows / "train.jsonl"), accelerator="cpu")
+    assert seen["evaluation"] == {"highest"} == {torch.get_float32_matmul_precision()}
+
+
 @pytest.mark.parametrize("name", sampled(list(OTHER_ENCODERS), 0))
 def test_other_encoders(rows: Path, tmp_path: Path, name: str) -> None:
     inputs = {"input": OTHER_ENCODERS[name]}
@@ -92,6 +122,7 @@ def test_answers_in_texts(rows: Path, tmp_path: Path) -> None:
         ["experiment=imdb_combined"],
         ["experiment=imdb_longformer", "trainer.precision=bf16-mixed", "trainer.accumulate=2"],
         ["experiment=imdb_longformer", "trainer.precision=16-mixed", "trainer.averaging.type=ema"],
+        ["experiment=imdb_longformer", "trainer.precision=tf32"],
         ["experiment=imdb_longformer", "trainer.gradient_noise=0.1", "trainer.mixing.type=mixup"],
     ],
     ids=" ".join,

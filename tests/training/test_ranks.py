@@ -187,7 +187,7 @@ def test_a_batch_has_a_row_for_each_process(tmp_path: Path) -> None:
 
 def test_a_model_of_many_devices_is_used_on_a_machine_with_one() -> None:
     trainer = TrainerConfig(devices=1000, accelerator="cpu")
-    assert pick_device(trainer) == torch.device("cpu")
+    assert pick_device(trainer.accelerator) == torch.device("cpu")
     with pytest.raises(UserError, match=r"trainer\.devices: 1000, but a run on cpu has 256 at most"):
         device_count(trainer, torch.device("cpu"))
 

@@ -409,6 +409,7 @@ def test_monitors() -> None:
     [
         ({"accelerator": "gpu"}, "trainer.accelerator"),
         ({"precision": "16-mixed"}, "trainer.precision"),
+        ({"precision": "tf32"}, "trainer.precision"),
         ({"devices": 1000}, "trainer.devices"),
         ({"num_nodes": 2}, "trainer.num_nodes"),
         ({"max_epochs": None}, "trainer.max_epochs"),

@@ -96,7 +96,7 @@ def measure_loop(words: Sequence[str], model_type: str | None, threads: int) -> 
     with tempfile.TemporaryDirectory(prefix="eir_seq-bench-") as folder:
         config = _config(words, model_type, threads, folder)
         console = Console(io.StringIO())
-        device = pick_device(config.trainer)
+        device = pick_device(config.trainer.accelerator)
         check_config(config)
         parts = assemble(resolved(config, console), console)
         clock, run_dir = Clock(), Path(folder)
