@@ -11,10 +11,10 @@ from eir_seq.models.model import Model
 from tests.models.tiny import Inputs, inputs, loss, noisy, targets, tiny
 
 
-def learned(model_type: str, task: str = "base") -> tuple[Model, Inputs, Tensor, Inputs]:
-    """A padded model without gradients, its inputs and targets, and what the CPU found: the loss and gradients."""
+def learned(model_type: str, task: str = "base", *, pack: bool = False) -> tuple[Model, Inputs, Tensor, Inputs]:
+    """A model without gradients, its inputs and targets, and what the CPU found: the loss and gradients."""
     model = noisy(tiny(model_type, task))
-    model.pack = False
+    model.pack = pack
     given = {**inputs(model), **targets(model)}
     expected = loss(model, model(**given))
     expected.backward()

@@ -47,15 +47,16 @@ class Plan:
     """How packed texts are laid out in rectangles, one after the other.
 
     `queries`, `keys`: the tokens of all rectangles; None: as they are. `back`: (tokens,) where their queries are there.
-    `by_head`: the same for rows of single heads, which lie in order in a rectangle, so that products need no copies;
-    made when they are first wanted.
+    `by_head`: the same for rows of single heads, which lie in order in a rectangle, so that products need no copies.
+    `by_head` and `masks_on` are filled for a device when it first wants them.
     """
 
     groups: tuple[Group, ...]
     queries: Tensor | None = None
     keys: Tensor | None = None
     back: Tensor | None = None
-    by_head: dict[tuple[int, int], Tensor] = field(default_factory=dict)
+    by_head: dict[tuple[int, int, torch.device], Tensor] = field(default_factory=dict)
+    masks_on: dict[torch.device, list[Tensor | None]] = field(default_factory=dict)
 
     def rectangles(self, query: Tensor, key: Tensor, value: Tensor) -> Iterator[list[Tensor]]:
         """(tokens, heads, head_size) each -> those of each rectangle, (texts, heads, length, head_size)."""
@@ -65,7 +66,7 @@ class Plan:
                 ((texts, _, length),) = shapes
                 yield [x.unflatten(0, (texts, length)).transpose(1, 2)]
                 continue
-            rows = x.reshape(-1, x.shape[2]).index_select(0, self._rows(axis, x.shape[1]).to(x.device))
+            rows = x.reshape(-1, x.shape[2]).index_select(0, self._rows(axis, x.shape[1], x.device))
             yield [
                 part.unflatten(0, shape)
                 for part, shape in zip(rows.split([math.prod(shape) for shape in shapes]), shapes, strict=True)
@@ -78,15 +79,24 @@ class Plan:
             return whole.transpose(1, 2).flatten(0, 1)
         heads, size = rectangles[0].shape[1], rectangles[0].shape[3]
         rows = [x.reshape(-1, size) for x in rectangles]
-        places = self._rows(0, heads).to(rows[0].device)
+        places = self._rows(0, heads, rows[0].device)
         return (rows[0] if len(rows) == 1 else torch.cat(rows)).index_select(0, places).view(-1, heads, size)
 
     @torch.inference_mode(mode=False)  # what is kept serves training, too
-    def _rows(self, axis: int, heads: int) -> Tensor:
+    def masks(self, device: torch.device) -> list[Tensor | None]:
+        """Those of the rectangles, on the device."""
+        if device not in self.masks_on:
+            masks = (group.mask for group in self.groups)
+            self.masks_on[device] = [None if mask is None else mask.to(device) for mask in masks]
+        return self.masks_on[device]
+
+    @torch.inference_mode(mode=False)
+    def _rows(self, axis: int, heads: int, device: torch.device) -> Tensor:
         """Which row (token, head) each (text, head, place) of the rectangles is; axis 0: the inverse for queries."""
-        if (axis, heads) not in self.by_head:
-            self.by_head[axis, heads] = self._back(heads) if axis == 0 else self._forth(axis, heads)
-        return self.by_head[axis, heads]
+        if (axis, heads, device) not in self.by_head:
+            rows = self._back(heads) if axis == 0 else self._forth(axis, heads)
+            self.by_head[axis, heads, device] = rows.to(device)
+        return self.by_head[axis, heads, device]
 
     def _forth(self, axis: int, heads: int) -> Tensor:
         index = self.queries if axis == 1 else self.keys

@@ -99,8 +99,9 @@ def packed_attention(
     lengths = tuple(query_lengths), tuple(key_lengths)
     plan: Plan = planned(*lengths, query.shape[1], causal, window, bias is None, shared)
     mixed = []
-    for group, q, k, v in zip(plan.groups, *plan.rectangles(query, key, value), strict=True):
-        mask = None if group.mask is None else in_dtype(group.mask, query.dtype)
+    masks, rectangles = plan.masks(query.device), plan.rectangles(query, key, value)
+    for group, hidden, q, k, v in zip(plan.groups, masks, *rectangles, strict=True):
+        mask = None if hidden is None else in_dtype(hidden, query.dtype)
         if bias is not None:
             own = bias.dense(*group.shape[1:]).to(query.dtype)
             mask = own if mask is None else mask + own
