@@ -97,6 +97,8 @@ class _Named(TorchFunctionMode):
         if func in (Tensor.__getitem__, Tensor.__setitem__) and isinstance(args[0], SimulatedTensor):
             # of lists C++ would make tensors without values
             args = (args[0], tuple(map(_index, args[1])) if type(args[1]) is tuple else _index(args[1]), *args[2:])
+        if func is Tensor.new_tensor and isinstance(args[0], SimulatedTensor):
+            return torch.tensor(args[1], dtype=kwargs.get("dtype", args[0].dtype)).to(INSIDE)
         if func is Tensor.tolist:
             return args[0].cpu().tolist()
         if func is Tensor.cuda:
