@@ -9,7 +9,7 @@ LATEST := .venv-latest
 LOGS := build/logs
 # The CPU build: without a version of its own pip would fetch gigabytes of CUDA libraries.
 TORCH := torch==2.13.0
-FOR_TESTS := '.[dev,oracle]'
+FOR_TESTS := '.[dev,reference]'
 REQUIREMENTS := pyproject.toml constraints.txt eir_seq/__init__.py
 
 # $(call quietly,NAME,COMMAND): one line if it went well, everything it said if not.
