@@ -9,7 +9,7 @@ LATEST := .venv-latest
 LOGS := build/logs
 # The CPU build: without a version of its own pip would fetch gigabytes of CUDA libraries.
 TORCH := torch==2.13.0
-FOR_TESTS := '.[dev,oracle]'
+FOR_TESTS := '.[dev,reference]'
 REQUIREMENTS := pyproject.toml constraints.txt eir_seq/__init__.py
 
 # $(call quietly,NAME,COMMAND): one line if it went well, everything it said if not.
@@ -67,7 +67,7 @@ imports: $(VENV)/.installed-dev  ## which part may import which
 	@$(call quietly,imports,$(BIN)/lint-imports --no-logo)
 
 fast-tests: $(VENV)/.installed-dev
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow and not gpu" < /dev/null
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not gpu" < /dev/null
 
 test-slow: $(VENV)/.installed-dev  ## the tests that take minutes
 	@OMP_NUM_THREADS=2 $(BIN)/python -m pytest -m "slow and not gpu"
@@ -80,7 +80,7 @@ campaign: $(VENV)/.installed-dev  ## kills, full disks, damaged and hostile file
 
 test-latest: $(LATEST)/.installed  ## the tests with the newest releases of everything and without transformers; before a release
 	@$(LATEST)/bin/python -m pip list 2> /dev/null | grep -E '^(huggingface_hub|tokenizers|datasets|torch|lightning|pydantic) '
-	@OMP_NUM_THREADS=1 $(LATEST)/bin/python -m pytest -n 2 -m "not gpu"
+	@OMP_NUM_THREADS=1 $(LATEST)/bin/python -m pytest -n 2 --dist worksteal -m "not gpu"
 
 format: $(VENV)/.installed-dev  ## let ruff rewrite what it can
 	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format --quiet .

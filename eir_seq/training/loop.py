@@ -14,8 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-import torch
-
 from eir_seq.config.metrics import AVERAGE
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import RunFailed
@@ -25,19 +23,20 @@ from eir_seq.training.checkpoints import CheckpointStore, unsavable
 from eir_seq.training.evaluation import Batch, Evaluation, evaluate
 from eir_seq.training.lightning import Checkpoint, LightningModule, Trainer
 from eir_seq.training.metrics_file import Measurement, MetricsFile
-from eir_seq.training.module import TrainingModule, metric_key
+from eir_seq.training.module import TrainingModule
 from eir_seq.training.monitor import Monitor
 from eir_seq.training.network import Network
 from eir_seq.training.optimization import set_rates, steps_per_epoch
 from eir_seq.training.plateau import Plateau, warmup_steps
 from eir_seq.training.protocols import Position, Progress
 from eir_seq.training.ranks import ALONE, Ranks
+from eir_seq.training.recorder import Recorder
 from eir_seq.training.rehearsal import rehearse
 from eir_seq.training.run_state import STATE_KEY, RunState, best_step_of, put_between_steps
 from eir_seq.training.samples import Samples
 from eir_seq.training.sharding import Sharded, all_finite
 from eir_seq.training.signals import SignalGuard
-from eir_seq.training.trackers import log_to_trackers, samples_to_trackers
+from eir_seq.training.trackers import samples_to_trackers
 from eir_seq.training.trackers.background import BackgroundTracker
 
 POINTS = 200
@@ -101,6 +100,7 @@ class RunLoop(Checkpoint):
         self.signals = signals
         self.trackers, self.samples = trackers, samples
         self.averaging, self.saved = averaging, saved
+        self.recorder = Recorder(module, outputs, metrics, trackers, ranks)
         self.ranks, self.sharded = ranks, sharded
         self.state = RunState()
         self.best_evaluation: Evaluation | None = None  # if it is the one after the last step
@@ -197,10 +197,10 @@ class RunLoop(Checkpoint):
         if self.averaging is not None:
             self.averaging.after_step(self.module.network, state.step, epoch_ends=epoch_ends)
         self.module.zero_grad()  # not in the next step: they would lie among what its forward pass keeps
-        self.progress.step(state.step, self.module.total_steps, self._epoch(), self._training_loss)
+        self.progress.step(state.step, self.module.total_steps, self._epoch(), self.recorder.training_loss)
         if state.evaluation_due or state.step % self.every == 0:
-            self._write_training_losses()
-        if trainer.progress_bar_callback is not None and (loss := self._training_loss()) is not None:
+            self.recorder.record_training(self._epoch(), state.step)
+        if trainer.progress_bar_callback is not None and (loss := self.recorder.training_loss()) is not None:
             pl_module.log("loss", loss, prog_bar=True, logger=False, batch_size=1)
         self._consistent = True
         if epoch_ends:
@@ -331,7 +331,7 @@ class RunLoop(Checkpoint):
             Measurement(self._epoch(), state.step, "validation", output, metric, value)
             for (output, metric), value in sorted(found.values.items())
         ]
-        self._record(measurements)
+        self.recorder.record(measurements, state.step)
         written = []
         if self.samples is not None and self.ranks.is_first:
             written = self.samples.write(network, self._epoch(), state.step, found)
@@ -422,32 +422,7 @@ class RunLoop(Checkpoint):
         """The epoch of the last step, counted from 1."""
         return self.state.epoch + (self.state.batches_done > 0)
 
-    def _training_loss(self, means: Mapping[str, float] | None = None) -> float | None:
-        means = self.module.running.means() if means is None else means  # of adversaries, too
-        own = {name: output.config.loss_weight * means[name] for name, output in self.outputs.items() if name in means}
-        return sum(own.values()) if own else None
-
-    def _write_training_losses(self) -> None:
-        epoch, step = self._epoch(), self.state.step
-        means = self.module.running.of_all().means()
-        values = {("", "loss"): self._training_loss(means)}
-        values |= {(name, "loss"): value for name, value in means.items()}
-        values["", "learning_rate"] = self.module.learning_rate(step)
-        values |= {(name, "weight"): value for name, value in self.module.weighting.weights().items()}
-        self.module.running.reset()
-        if self.module.train_rows is not None:
-            values |= self.module.train_rows.measured()
-        known = [[*key, value] for key, value in values.items() if value is not None]
-        known = self.ranks.broadcast(known)  # rank 0 knows the losses of all rows
-        self._record([Measurement(epoch, step, "train", output, metric, value) for output, metric, value in known])
-
     def note(self, values: Mapping[str, float]) -> None:
         """Write what callbacks have measured."""
-        self._record([Measurement(self._epoch(), self.state.step, "train", "", *item) for item in values.items()])
-
-    def _record(self, measurements: Sequence[Measurement]) -> None:
-        named = {metric_key(m.split, m.output, m.metric): torch.tensor(m.value) for m in measurements}
-        self.module.trainer.callback_metrics.update(named)
-        if self.ranks.is_first:
-            self.metrics.append(measurements)
-        log_to_trackers(self.trackers, measurements, step=self.state.step)
+        epoch, step = self._epoch(), self.state.step
+        self.recorder.record([Measurement(epoch, step, "train", "", *item) for item in values.items()], step)

@@ -36,9 +36,9 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "long_range.md"
 LENGTHS = (1024, 2048, 4096, 8192, 16384)
 SHORT = (64, 128, 256, 512, 1024)
-LONGEST_OF_ORACLE = 4096
+LONGEST_OF_REFERENCE = 4096
 DEPTHS = (2, 4, 8)
-TABLES = ("long", "oracle", "whole", "dense", "depths")
+TABLES = ("long", "reference", "whole", "dense", "depths")
 VOCABULARY, WIDTH, LAYERS, HEADS, INNER, WRITTEN = 1000, 128, 2, 4, 512, 16
 BERT = {
     "vocab_size": VOCABULARY,
@@ -88,11 +88,11 @@ def _as_long(name: str) -> Callable[[int], dict[str, Any]]:
 class Subject:
     """`own(length)`: options that follow from the length. `dense`: model type and options of dense attention.
 
-    `longest`: of the table of long texts. `oracle`: class of the oracle, None where it has none that works here.
+    `longest`: of the table of long texts. `reference`: class of the reference, None where it has none that works here.
     """
 
     model_type: str
-    oracle: str | None
+    reference: str | None
     options: dict[str, Any]
     dense: tuple[str, dict[str, Any]]
     own: Callable[[int], dict[str, Any]] = lambda _: {}
@@ -124,7 +124,7 @@ SUBJECTS = {
         ("nystromformer", {**BERT, "num_landmarks": 64, "segment_means_seq_len": 64}),
         own=lambda length: {"segment_means_seq_len": max(length, 1024)},
     ),
-    "yoso, expectation": Subject("yoso", "YosoModel", BERT, ("bert", BERT), longest=LONGEST_OF_ORACLE),
+    "yoso, expectation": Subject("yoso", "YosoModel", BERT, ("bert", BERT), longest=LONGEST_OF_REFERENCE),
     "yoso, hashing": Subject("yoso", None, {**BERT, "use_expectation": False, "num_hash": 32}, ("bert", BERT)),
     "mra": Subject("mra", None, BERT, ("bert", BERT), own=_as_long("max_position_embeddings")),
     "mega": Subject("mega", None, {**MEGA, "use_chunking": True, "chunk_size": 128}, ("mega", MEGA)),
@@ -168,15 +168,15 @@ def taken_whole(step: Callable[[Tensor], None]) -> Callable[[Tensor], None]:
 
 
 def theirs(subject: Subject, length: int) -> nn.Module:
-    """The oracle's."""
+    """The reference's."""
     import transformers
 
     transformers.logging.set_verbosity_error()
-    assert subject.oracle is not None
+    assert subject.reference is not None
     own = subject.own(length)
     axes = {"axial_pos_shape": [length // 64, 64]} if subject.model_type == "reformer" else {}
     config = transformers.CONFIG_MAPPING[subject.model_type](**{**subject.options, **own, **axes})
-    model: nn.Module = getattr(transformers, subject.oracle)(config)
+    model: nn.Module = getattr(transformers, subject.reference)(config)
     return model
 
 
@@ -313,7 +313,7 @@ def long_texts(names: list[str], lengths: list[int]) -> str:
 
 
 def beside(names: list[str], lengths: list[int], against: str) -> str:
-    """Ratios of processor time, and of memory with the oracle."""
+    """Ratios of processor time, and of memory with the reference."""
     rows = []
     for name in names:
         found = [apart(compare, name, length, against, rounds_of(length)) for length in lengths]
@@ -363,13 +363,15 @@ def main() -> None:
         os.execve(sys.executable, command, {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"})
     torch.set_num_threads(arguments.threads)
     names, wanted = arguments.names or known(), arguments.tables or TABLES
-    asked = [name for name in names if SUBJECTS[name].oracle]
+    asked = [name for name in names if SUBJECTS[name].reference]
     made = {
         "long": lambda: long_texts(names, arguments.lengths or [*LENGTHS]),
-        "oracle": lambda: beside(asked, arguments.lengths or [n for n in LENGTHS if n <= LONGEST_OF_ORACLE], "theirs"),
+        "reference": lambda: beside(
+            asked, arguments.lengths or [n for n in LENGTHS if n <= LONGEST_OF_REFERENCE], "theirs"
+        ),
         "dense": lambda: beside(names, arguments.lengths or [*SHORT], "dense"),
         "whole": lambda: beside([n for n in names if n in CUT], arguments.lengths or [*SHORT], "whole"),
-        "depths": lambda: depths(LONGEST_OF_ORACLE),
+        "depths": lambda: depths(LONGEST_OF_REFERENCE),
     }
     tables = {}
     for name in wanted:

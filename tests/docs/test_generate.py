@@ -27,6 +27,12 @@ def generate() -> ModuleType:
     return module
 
 
+@pytest.fixture(scope="module")
+def pages(generate: ModuleType) -> dict[str, str]:
+    found: dict[str, str] = generate.pages()
+    return found
+
+
 def test_every_section_of_the_schema_has_its_place(generate: ModuleType) -> None:
     shown = {name for names in generate.SECTIONS.values() for name in names}
     assert shown == set(schema.ExperimentConfig.model_json_schema()["$defs"])
@@ -62,8 +68,7 @@ def test_a_page_says_how_its_architecture_exports(generate: ModuleType) -> None:
     assert "An example of at most" in generate.architecture_page("big_bird")
 
 
-def test_every_architecture_has_a_page_with_its_options(generate: ModuleType) -> None:
-    pages = generate.pages()
+def test_every_architecture_has_a_page_with_its_options(pages: dict[str, str]) -> None:
     for name in CATALOGUE:
         assert f"]({name}.md)" in pages["architectures/index.md"]
         page = pages[f"architectures/{name}.md"]
@@ -73,8 +78,10 @@ def test_every_architecture_has_a_page_with_its_options(generate: ModuleType) ->
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
-def test_a_page_names_paper_tasks_and_documented_classes(name: str, generate: ModuleType) -> None:
-    page = generate.architecture_page(name)
+def test_a_page_names_paper_tasks_and_documented_classes(
+    name: str, generate: ModuleType, pages: dict[str, str]
+) -> None:
+    page = pages[f"architectures/{name}.md"]
     assert CATALOGUE[name].paper in page
     tasks = architecture(name).tasks
     assert tuple(tasks) == CATALOGUE[name].tasks
@@ -82,8 +89,8 @@ def test_a_page_names_paper_tasks_and_documented_classes(name: str, generate: Mo
     assert ", ".join(tasks) in generate.architecture_list()
 
 
-def test_every_option_of_generate_stands_on_its_page(generate: ModuleType) -> None:
-    page = generate.pages()["reference/generation.md"]
+def test_every_option_of_generate_stands_on_its_page(pages: dict[str, str]) -> None:
+    page = pages["reference/generation.md"]
     for option in describe(GenerationOptions):
         assert f"| `{option['name']}` | {option['type'].replace('|', '&#124;')} |" in page
         assert option["meaning"] in page

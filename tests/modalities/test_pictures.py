@@ -28,7 +28,7 @@ def drawn(width: int, height: int, seed: int = 0) -> Image.Image:
 @pytest.mark.parametrize("shape", [(61, 40), (40, 61), (50, 50), (24, 90), (200, 31)], ids=str)
 def test_clips_way(shape: tuple[int, int]) -> None:
     """The shorter side is scaled, the middle taken, mean and deviation as documented."""
-    transformers = pytest.importorskip("transformers", reason="the oracle is not installed")
+    transformers = pytest.importorskip("transformers", reason="the reference implementation is not installed")
     processor = transformers.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=32)
     image = drawn(*shape)
     expected = processor(image, return_tensors="np").pixel_values[0].transpose(1, 2, 0)
@@ -40,7 +40,7 @@ def test_clips_way(shape: tuple[int, int]) -> None:
 
 def test_imagegpts_way() -> None:
     """The whole picture is squeezed into a square, each pixel becomes the nearest colour."""
-    transformers = pytest.importorskip("transformers", reason="the oracle is not installed")
+    transformers = pytest.importorskip("transformers", reason="the reference implementation is not installed")
     clusters = np.random.default_rng(1).uniform(-1, 1, (50, 3))
     processor = transformers.ImageGPTImageProcessor(clusters=clusters, size={"height": 16, "width": 16})
     image = drawn(61, 40)

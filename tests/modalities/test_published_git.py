@@ -70,7 +70,7 @@ def pixels_of(config: Any) -> tuple[Any, Any]:
 
 
 def test_pictures_are_scaled_as_the_published_processor_does(tmp_path: Path, published: Path) -> None:
-    transformers = pytest.importorskip("transformers", reason="the oracle is not installed")
+    transformers = pytest.importorskip("transformers", reason="the reference implementation is not installed")
     fitted, pixels = pixels_of(experiment(tmp_path, published))
     processor = transformers.CLIPImageProcessor.from_pretrained(published)
     with Image.open(tmp_path / "one.png") as image:

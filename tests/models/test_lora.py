@@ -19,7 +19,7 @@ from eir_seq.models.names import is_adapter, published_names
 from eir_seq.models.transformers_backend import create_transformers
 from tests.models.tiny import inputs, loss, noisy, tiny
 from tests.parity.cases import CASES
-from tests.parity.harness import difference, inputs_of, oracle_model, pair, real_places
+from tests.parity.harness import difference, inputs_of, pair, real_places, reference_model
 
 ROWS = {case.name: case for case in CASES}
 ROUNDING = 1e-5
@@ -103,23 +103,23 @@ def apply_by_hand(weights: dict[str, Tensor], folder: Path) -> None:
 
 @pytest.mark.parametrize(("name", "task", "target_modules"), LAYOUTS)
 def test_the_published_layout(name: str, task: str, target_modules: Any, tmp_path: Path) -> None:
-    """The oracle with our adapter added by hand computes what our model does; read again it is the same to the bit."""
+    """The reference with our adapter added by hand computes what ours does; read again it is the same to the bit."""
     case = ROWS[name]
     both = pair(case, task, tmp_path / "base")
     taught(both.ours, target_modules=target_modules)
     save_adapter(both.ours, tmp_path / "adapter", base_model="somebody/base")
-    weights = both.oracle.state_dict()
+    weights = both.reference.state_dict()
     kind = {"causal-lm": "CAUSAL_LM", "seq2seq-lm": "SEQ_2_SEQ_LM"}.get(task)
     assert json.loads((tmp_path / "adapter/adapter_config.json").read_text())["task_type"] == kind
     with torch.no_grad():
         apply_by_hand(weights, tmp_path / "adapter")
-    given = inputs_of(case, both.oracle.config)
+    given = inputs_of(case, both.reference.config)
     field = "last_hidden_state" if task == "base" else "logits"
     places = None if task == "sequence-classification" else real_places(given)
     ours = both.ours.eval()(**given)[field]
-    theirs = both.oracle(**given)[field]
+    theirs = both.reference(**given)[field]
     assert difference(ours, theirs, places) < 1e-5 * max(1.0, float(theirs.abs().max()))
-    plain = oracle_model(case, task)(**given)[field]
+    plain = reference_model(case, task)(**given)[field]
     assert difference(plain, theirs, places) > 1e-3
 
     again: Any = from_pretrained(tmp_path / "base", task=task)
@@ -130,7 +130,7 @@ def test_the_published_layout(name: str, task: str, target_modules: Any, tmp_pat
     for file in ("adapter_config.json", "adapter_model.safetensors"):
         assert (tmp_path / "second" / file).read_bytes() == (tmp_path / "adapter" / file).read_bytes()
     both.ours.save_pretrained(tmp_path / "merged")
-    merged = type(both.oracle).from_pretrained(tmp_path / "merged")
+    merged = type(both.reference).from_pretrained(tmp_path / "merged")
     assert difference(merged(**given)[field], ours, places) < 1e-5 * max(1.0, float(ours.abs().max()))
 
 

@@ -23,6 +23,7 @@ from eir_seq.training.assemble import assemble
 from eir_seq.training.check import check
 from eir_seq.training.console import Console
 from eir_seq.training.run import train
+from tests.sampled import sampled
 
 TINY = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
 BACKBONES: dict[str, dict[str, Any]] = {
@@ -78,7 +79,7 @@ def column(table: Path, name: str) -> list[Any]:
         return [json.loads(row[name]) for row in csv.DictReader(file)]
 
 
-@pytest.mark.parametrize("model_type", BACKBONES)
+@pytest.mark.parametrize("model_type", sampled(list(BACKBONES), 0, always=lambda name: name == "gpt2"))
 def test_any_backbone_learns_tags_and_its_bundle_predicts_them(model_type: str, tmp_path: Path) -> None:
     train(experiment(tmp_path, model_type))
     run = tmp_path / "run"

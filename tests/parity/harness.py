@@ -1,4 +1,4 @@
-"""Our model and the oracle's, with the same noisy weights, through the disk in both directions."""
+"""Our model and the reference's, with the same noisy weights, through the disk in both directions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ from eir_seq.models.options import fields
 from tests.parity.cases import DECODER_LENGTH, DECODER_LENGTHS, VOCABULARY, Case, Inputs
 from tests.parity.cases.images import prefix_tokens
 
-transformers = pytest.importorskip("transformers", reason="the oracle is not installed (make test installs it)")
+transformers = pytest.importorskip(
+    "transformers", reason="the reference implementation is not installed (make test installs it)"
+)
+masking_utils = pytest.importorskip("transformers.masking_utils")
 transformers.logging.set_verbosity_error()
 
 NOISE = 0.1
@@ -30,22 +33,22 @@ ALONE = {
     ("reformer", "causal-lm"): {"is_decoder": True, "local_num_chunks_after": 0, "lsh_num_chunks_after": 0},
     ("mega", "causal-lm"): {"is_decoder": True, "bidirectional": False},
 }
-"""What the oracle's class of a task wants in its options."""
+"""What the reference's class of a task wants in its options."""
 
 
 @dataclass
 class Pair:
-    """The oracle, ours, and the folder that ours was loaded from."""
+    """The reference, ours, and the folder that ours was loaded from."""
 
-    oracle: Any
+    reference: Any
     ours: Model
     folder: Path
 
 
-def oracle_model(case: Case, task: str, **more: Any) -> Any:
-    """The oracle's class for a task, tiny, eager, with noise on every parameter (fresh norms are all alike)."""
+def reference_model(case: Case, task: str, **more: Any) -> Any:
+    """The reference's class for a task, tiny, eager, with noise on every parameter (fresh norms are all alike)."""
     config_class = transformers.CONFIG_MAPPING[case.model_type]
-    config = config_class(**{**case.options, **case.oracle_only, **ALONE.get((case.model_type, task), {}), **more})
+    config = config_class(**{**case.options, **case.reference_only, **ALONE.get((case.model_type, task), {}), **more})
     tasks = architecture(case.model_type).tasks
     whole = not hasattr(transformers, tasks[task].published)  # then this class is known as a part only
     cls = getattr(transformers, tasks["base" if whole else task].published)
@@ -72,8 +75,18 @@ def oracle_model(case: Case, task: str, **more: Any) -> Any:
     return model
 
 
+def mask_of(mask_function: Any, **given: Any) -> Any:
+    """The reference's mask; one of earlier tokens as it is made for older torch, in a tenth of the time."""
+    causal = mask_function is masking_utils.causal_mask_function
+    make = masking_utils.sdpa_mask_older_torch if causal else masking_utils.sdpa_mask_recent_torch
+    return make(mask_function=mask_function, **given)
+
+
+masking_utils.sdpa_mask = mask_of
+
+
 def mend_sums() -> None:
-    """The oracle gives the gradient of a sum's second term to the argument behind it; residuals then learn nothing."""
+    """The reference gives the gradient of a sum's second term to the argument behind it; residuals learn nothing."""
     from transformers.models.ibert.quant_modules import FixedPointMul
 
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
@@ -84,17 +97,17 @@ def mend_sums() -> None:
 
 
 def mend_norms() -> None:
-    """The oracle fails to initialize norms without a bias; what it inherits does not."""
+    """The reference fails to initialize norms without a bias; what it inherits does not."""
     from transformers.models.stablelm.modeling_stablelm import StableLmPreTrainedModel
 
     StableLmPreTrainedModel._init_weights = transformers.PreTrainedModel._init_weights
 
 
 def pair(case: Case, task: str, folder: Path, **more: Any) -> Pair:
-    """Both models with equal weights; ours read what the oracle saved."""
-    oracle = oracle_model(case, task, **more)
-    oracle.save_pretrained(folder)
-    return Pair(oracle, from_pretrained(folder, task=task), folder)
+    """Both models with equal weights; ours read what the reference saved."""
+    reference = reference_model(case, task, **more)
+    reference.save_pretrained(folder)
+    return Pair(reference, from_pretrained(folder, task=task), folder)
 
 
 def tokens(
@@ -138,8 +151,8 @@ def with_holes(inputs: Inputs) -> Inputs:
 DECODER = {
     (name, "causal-lm"): {"is_decoder": True} for name in CATALOGUE if "is_decoder" in fields(config_class(name))
 }
-DECODER[("big_bird", "causal-lm")]["attention_type"] = "original_full"  # between blocks, the oracle looks ahead
-"""What the oracle's class of a task needs in its options."""
+DECODER[("big_bird", "causal-lm")]["attention_type"] = "original_full"  # between blocks, the reference looks ahead
+"""What the reference's class of a task needs in its options."""
 
 
 CROSS = ("encoder_hidden_states", "encoder_attention_mask")

@@ -31,16 +31,16 @@ def measured(case: Case) -> tuple[float, float]:
     """Greatest differences of states and of gradients (relative to the greatest gradient where that is above one)."""
     with tempfile.TemporaryDirectory() as folder:
         both = pair(case, "base", Path(folder))
-    inputs = inputs_of(case, both.oracle.config)
+    inputs = inputs_of(case, both.reference.config)
     places = real_places(inputs)
-    theirs = both.oracle(**inputs, output_hidden_states=True)
+    theirs = both.reference(**inputs, output_hidden_states=True)
     ours = both.ours(**inputs, output_hidden_states=True)
     name = "decoder_hidden_states" if "decoder_hidden_states" in theirs else "hidden_states"
     states = max(difference(a, b, places) for a, b in zip(ours[name], theirs[name], strict=True))
-    both.oracle.train(case.trains)
+    both.reference.train(case.trains)
     both.ours.train(case.trains)
-    gradients(both.oracle, both.oracle(**inputs).last_hidden_state, places)
-    expected = {name: p.grad for name, p in both.oracle.named_parameters() if p.grad is not None}
+    gradients(both.reference, both.reference(**inputs).last_hidden_state, places)
+    expected = {name: p.grad for name, p in both.reference.named_parameters() if p.grad is not None}
     if hasattr(both.ours.body, "pooler"):
         both.ours.body.pooler = None
     gradients(both.ours, both.ours(**inputs).last_hidden_state, places)

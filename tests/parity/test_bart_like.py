@@ -36,11 +36,11 @@ def close(ours: Any, theirs: Any, *names: str) -> None:
 def test_labels_alone(name: str, tmp_path: Path) -> None:
     """Decoder tokens are the labels moved by one: behind a start token, or behind their own last token."""
     both = pair(BY_NAME[name], "seq2seq-lm", tmp_path)
-    inputs = inputs_of(BY_NAME[name], both.oracle.config)
+    inputs = inputs_of(BY_NAME[name], both.reference.config)
     labels = inputs["decoder_input_ids"].masked_fill(inputs["decoder_attention_mask"] == 0, -100)
     labels[1, 3] = -100
     given = without(inputs, *DECODER)
-    close(both.ours(**given, labels=labels), both.oracle(**given, labels=labels), "loss", "logits")
+    close(both.ours(**given, labels=labels), both.reference(**given, labels=labels), "loss", "logits")
 
 
 def test_a_text_begins_with_its_own_last_token() -> None:
@@ -54,12 +54,12 @@ def test_a_text_begins_with_its_own_last_token() -> None:
 def test_no_decoder_tokens(name: str, task: str, tmp_path: Path) -> None:
     """Some read the source itself then, moved by one; others must be given some."""
     both = pair(BY_NAME[name], task, tmp_path)
-    given = without(inputs_of(BY_NAME[name], both.oracle.config), *DECODER)
+    given = without(inputs_of(BY_NAME[name], both.reference.config), *DECODER)
     if name in GIVEN:
         with pytest.raises(ValueError, match="exactly one of decoder_input_ids and decoder_inputs_embeds"):
             both.ours(**given)
         return
-    ours, theirs = both.ours(**given), both.oracle(**given)
+    ours, theirs = both.ours(**given), both.reference(**given)
     output = "last_hidden_state" if task == "base" else "logits"
     both.ours.pack = False
     assert difference(ours[output], theirs[output], given["attention_mask"].bool()) < 1e-5
@@ -80,9 +80,9 @@ MASKS = {
 @pytest.mark.parametrize("name", [*SHIFTING, *GIVEN])
 def test_every_head_mask(name: str, tmp_path: Path) -> None:
     both = pair(BY_NAME[name], "base", tmp_path)
-    inputs = inputs_of(BY_NAME[name], both.oracle.config)
+    inputs = inputs_of(BY_NAME[name], both.reference.config)
     for masks in (*({one: mask} for one, mask in MASKS.items()), MASKS):
-        ours, theirs = both.ours(**inputs, **masks), both.oracle(**inputs, **masks)
+        ours, theirs = both.ours(**inputs, **masks), both.reference(**inputs, **masks)
         assert difference(ours.last_hidden_state, theirs.last_hidden_state, real_places(inputs)) < 1e-5
 
 
@@ -90,7 +90,7 @@ def test_every_head_mask(name: str, tmp_path: Path) -> None:
 def test_vectors_for_the_decoder(name: str, tmp_path: Path) -> None:
     """Some scale vectors that they are given, some do not."""
     both = pair(BY_NAME[name], "base", tmp_path)
-    inputs = inputs_of(BY_NAME[name], both.oracle.config)
+    inputs = inputs_of(BY_NAME[name], both.reference.config)
     places = real_places(inputs)
     given = without(inputs, "decoder_input_ids", "input_ids")
     generator = torch.Generator().manual_seed(8)
@@ -98,17 +98,17 @@ def test_vectors_for_the_decoder(name: str, tmp_path: Path) -> None:
         "inputs_embeds": torch.randn(*inputs["input_ids"].shape, 32, generator=generator),
         "decoder_inputs_embeds": torch.randn(*places.shape, 32, generator=generator),
     }
-    assert difference(both.ours(**given).last_hidden_state, both.oracle(**given).last_hidden_state, places) < 1e-5
+    assert difference(both.ours(**given).last_hidden_state, both.reference(**given).last_hidden_state, places) < 1e-5
 
 
 def test_states_of_an_encoder_that_has_run(tmp_path: Path) -> None:
     """As an output, a tuple or a list; all that they hold is in the output again, in the documented order."""
     both = pair(BY_NAME["bart"], "seq2seq-lm", tmp_path)
-    inputs = inputs_of(BY_NAME["bart"], both.oracle.config)
+    inputs = inputs_of(BY_NAME["bart"], both.reference.config)
     wanted = {"output_hidden_states": True, "output_attentions": True}
     encoded = both.ours.body.encoder(inputs["input_ids"], inputs["attention_mask"], **wanted)
     whole = both.ours(**inputs, **wanted, use_cache=True)
-    assert list(whole) == list(both.oracle(**inputs, **wanted))
+    assert list(whole) == list(both.reference(**inputs, **wanted))
     parts = (encoded.last_hidden_state, encoded.hidden_states, encoded.attentions)
     for outputs in (encoded, parts, list(parts)):
         again = both.ours(**without(inputs, "input_ids"), encoder_outputs=outputs, **wanted, use_cache=True)
@@ -133,7 +133,7 @@ def rewrite(folder: Path, change: Any) -> None:
 def test_one_name_of_the_token_table_is_enough(name: str, tmp_path: Path) -> None:
     """Each side, and both, from files that know the table by any of its names."""
     both = pair(BY_NAME[name], "seq2seq-lm", tmp_path)
-    table = both.oracle.get_input_embeddings().weight
+    table = both.reference.get_input_embeddings().weight
     names = ("shared", "encoder.embed_tokens", "decoder.embed_tokens")
     for kept in names:
 
@@ -155,8 +155,8 @@ def test_one_name_of_the_token_table_is_enough(name: str, tmp_path: Path) -> Non
 def test_parts_of_a_whole_file(tmp_path: Path) -> None:
     """Encoder and decoder by themselves give what they give in the whole."""
     both = pair(BY_NAME["mbart"], "seq2seq-lm", tmp_path)
-    inputs = inputs_of(BY_NAME["mbart"], both.oracle.config)
-    whole = both.oracle(**inputs)
+    inputs = inputs_of(BY_NAME["mbart"], both.reference.config)
+    whole = both.reference(**inputs)
     encoder: Any = from_pretrained(tmp_path, task="encoder")
     found = encoder(inputs["input_ids"], inputs["attention_mask"]).last_hidden_state
     assert difference(found, whole.encoder_last_hidden_state, inputs["attention_mask"].bool()) < 1e-5
@@ -175,14 +175,14 @@ def test_parts_of_a_whole_file(tmp_path: Path) -> None:
 def test_files_without_what_can_be_computed(name: str, tmp_path: Path) -> None:
     """Tables of sinusoids and the bias of the scores, which is zero then."""
     both = pair(BY_NAME[name], "seq2seq-lm", tmp_path)
-    true_waves(both.oracle)
+    true_waves(both.reference)
     rewrite(tmp_path, lambda tensors: {
         name: x for name, x in tensors.items() if "embed_positions" not in name and name != "final_logits_bias"
     })  # fmt: skip
     model: Any = from_pretrained(tmp_path)
     assert model.load_report.initialised == ()
-    inputs = inputs_of(BY_NAME[name], both.oracle.config)
-    assert difference(model(**inputs).logits, both.oracle(**inputs).logits, real_places(inputs)) < 1e-5
+    inputs = inputs_of(BY_NAME[name], both.reference.config)
+    assert difference(model(**inputs).logits, both.reference(**inputs).logits, real_places(inputs)) < 1e-5
     assert not any(p.requires_grad for name, p in model.named_parameters() if "positions" in name)
 
 
@@ -204,11 +204,11 @@ def test_fresh_tables_of_waves(name: str, task: str, tmp_path: Path) -> None:
 def test_a_bias_of_the_scores(tmp_path: Path) -> None:
     """It counts, is saved, and is not trained."""
     both = pair(BY_NAME["bart"], "seq2seq-lm", tmp_path / "first")
-    inputs = inputs_of(BY_NAME["bart"], both.oracle.config)
-    both.oracle.final_logits_bias.copy_(torch.linspace(-3, 3, 120)[None])
-    both.oracle.save_pretrained(tmp_path / "first")
+    inputs = inputs_of(BY_NAME["bart"], both.reference.config)
+    both.reference.final_logits_bias.copy_(torch.linspace(-3, 3, 120)[None])
+    both.reference.save_pretrained(tmp_path / "first")
     model: Any = from_pretrained(tmp_path / "first")
-    expected = both.oracle(**inputs).logits
+    expected = both.reference(**inputs).logits
     assert difference(model(**inputs).logits, expected, real_places(inputs)) < 1e-5
     model.save_pretrained(tmp_path / "second")
     assert difference(from_pretrained(tmp_path / "second")(**inputs).logits, expected, real_places(inputs)) < 1e-5
@@ -224,24 +224,24 @@ def test_a_vocabulary_of_the_decoders_own(vocabulary: int, tmp_path: Path) -> No
     own = {"decoder_vocab_size": vocabulary, "share_encoder_decoder_embeddings": False}
 
     def widen(model: Any) -> None:
-        """The oracle's fresh table has the encoder's size."""
+        """The reference's fresh table has the encoder's size."""
         true_waves(model)
         model.resize_decoder_token_embeddings(vocabulary)
 
     case = Case("marian", {**MARIAN, **own, "scale_embedding": True}, mend=widen)
     both: Pair = pair(case, "seq2seq-lm", tmp_path)
-    inputs = inputs_of(case, both.oracle.config)
+    inputs = inputs_of(case, both.reference.config)
     inputs["decoder_input_ids"] %= 90
     inputs["decoder_input_ids"][0, 1] = vocabulary - 1
     labels = inputs["decoder_input_ids"].masked_fill(~real_places(inputs), -100)
     ours = both.ours(**inputs, labels=labels)
-    theirs = both.oracle(**inputs, labels=labels)
+    theirs = both.reference(**inputs, labels=labels)
     close(ours, theirs, "loss")
     assert difference(ours.logits, theirs.logits, real_places(inputs)) < 1e-5
     assert ours.logits.shape[-1] == vocabulary
     source = without(inputs, *DECODER)
     more: dict[str, Any] = {"max_new_tokens": 8, "forced_bos_token_id": vocabulary - 1}
-    assert torch.equal(both.ours.generate(**source, **more), both.oracle.generate(**source, **more, use_cache=False))
+    assert torch.equal(both.ours.generate(**source, **more), both.reference.generate(**source, **more, use_cache=False))
     decoder: Any = from_pretrained(tmp_path, task="causal-lm")
     assert decoder.load_report.initialised == ()
     assert decoder(inputs["decoder_input_ids"]).logits.shape[-1] == vocabulary
@@ -252,8 +252,8 @@ def test_a_vocabulary_of_the_decoders_own(vocabulary: int, tmp_path: Path) -> No
 def test_a_decoder_without_the_other_side(tmp_path: Path) -> None:
     both = pair(BY_NAME["bart"], "causal-lm", tmp_path)
     plain: Any = from_pretrained(tmp_path, add_cross_attention=False)
-    ids = inputs_of(BY_NAME["bart"], both.oracle.config)["input_ids"]
-    close(plain(ids), both.oracle(ids), "logits")
+    ids = inputs_of(BY_NAME["bart"], both.reference.config)["input_ids"]
+    close(plain(ids), both.reference(ids), "logits")
     assert not any("cross" in name for name, _ in plain.named_parameters())
     assert plain.load_report.initialised == ()
     with pytest.raises(ValueError, match="encoder_hidden_states: no layer of this model attends to"):
@@ -283,10 +283,10 @@ def test_layers_left_out_in_training(name: str, side: str) -> None:
 def test_a_chat_does_not_repeat_its_source(tmp_path: Path) -> None:
     """Blenderbot's option reaches generation."""
     both = pair(BY_NAME["blenderbot"], "seq2seq-lm", tmp_path, encoder_no_repeat_ngram_size=1)
-    source = without(inputs_of(BY_NAME["blenderbot"], both.oracle.config), *DECODER)
+    source = without(inputs_of(BY_NAME["blenderbot"], both.reference.config), *DECODER)
     first = {name: x[:1] for name, x in source.items()}
     found: Any = both.ours.generate(**first, max_new_tokens=20)
-    assert torch.equal(found, both.oracle.generate(**first, max_new_tokens=20, use_cache=False))
+    assert torch.equal(found, both.reference.generate(**first, max_new_tokens=20, use_cache=False))
     assert not set(found[0, 1:-1].tolist()) & set(first["input_ids"][0].tolist())
 
 

@@ -24,8 +24,8 @@ def row(name: str) -> Case:
 def test_splinter_finds_all_questions(tmp_path: Path) -> None:
     """Pretraining asks for every question token of a text; shorter lists are filled up with the padding's id."""
     both = pair(row("splinter"), "pretraining", tmp_path)
-    inputs = inputs_of(row("splinter"), both.oracle.config)
-    theirs, ours = both.oracle(**inputs), both.ours(**inputs)
+    inputs = inputs_of(row("splinter"), both.reference.config)
+    theirs, ours = both.reference(**inputs), both.ours(**inputs)
     assert ours.start_logits.shape == (3, 3, 24)
     assert difference(ours.start_logits, theirs.start_logits) < 1e-5
     assert difference(ours.end_logits, theirs.end_logits) < 1e-5
@@ -35,39 +35,39 @@ def test_splinter_finds_all_questions(tmp_path: Path) -> None:
 
 def test_splinter_is_told_the_question(tmp_path: Path) -> None:
     both = pair(row("splinter"), "question-answering", tmp_path)
-    inputs = inputs_of(row("splinter"), both.oracle.config)
+    inputs = inputs_of(row("splinter"), both.reference.config)
     inputs["question_positions"] = torch.tensor([[5], [2], [4]])
     asked = {"start_positions": torch.tensor([[3], [1], [2]]), "end_positions": torch.tensor([[4], [30], [2]])}
-    theirs, ours = both.oracle(**inputs), both.ours(**inputs, **asked)
+    theirs, ours = both.reference(**inputs), both.ours(**inputs, **asked)
     assert ours.start_logits.shape == (3, 1, 24)
-    texts = torch.arange(3)  # the oracle puts the mask of every text on each
+    texts = torch.arange(3)  # the reference puts the mask of every text on each
     assert difference(ours.start_logits[:, 0], theirs.start_logits[texts, texts]) < 1e-5
     logits = theirs.end_logits[texts, texts][[0, 2]]
     start = cross_entropy(theirs.start_logits[texts, texts], asked["start_positions"][:, 0])
     end = cross_entropy(logits, asked["end_positions"][[0, 2], 0])  # the second lies behind the text
     assert difference(ours.loss, (start + end) / 2) < 1e-5
-    inputs["inputs_embeds"] = both.oracle.get_input_embeddings()(inputs.pop("input_ids"))
+    inputs["inputs_embeds"] = both.reference.get_input_embeddings()(inputs.pop("input_ids"))
     del inputs["question_positions"]
-    assert difference(both.ours(**inputs).end_logits, both.oracle(**inputs).end_logits) < 1e-5
+    assert difference(both.ours(**inputs).end_logits, both.reference(**inputs).end_logits) < 1e-5
 
 
 def test_electra_counts_every_token_without_a_mask(tmp_path: Path) -> None:
     both = pair(row("electra"), "pretraining", tmp_path)
-    inputs, targets, _ = task_inputs(row("electra"), "pretraining", both.oracle.config)
+    inputs, targets, _ = task_inputs(row("electra"), "pretraining", both.reference.config)
     masked = both.ours(**inputs, **targets).loss
     del inputs["attention_mask"]
     ours = both.ours(**inputs, **targets).loss
-    assert difference(ours, both.oracle(**inputs, **targets).loss) < 1e-6
+    assert difference(ours, both.reference(**inputs, **targets).loss) < 1e-6
     assert difference(ours, masked) > 1e-3
 
 
 def test_roc_bert_learns_hidden_tokens_alone(tmp_path: Path) -> None:
     """Without disfigured copies there is no contrast."""
     both = pair(row("roc_bert"), "pretraining", tmp_path)
-    inputs, targets, _ = task_inputs(row("roc_bert"), "pretraining", both.oracle.config)
+    inputs, targets, _ = task_inputs(row("roc_bert"), "pretraining", both.reference.config)
     labels = {"labels_input_ids": targets["labels_input_ids"]}
     ours = both.ours(**inputs, **labels).loss
-    assert difference(ours, both.oracle(**inputs, **labels).loss) < 1e-5
+    assert difference(ours, both.reference(**inputs, **labels).loss) < 1e-5
     assert difference(ours, both.ours(**inputs, **targets).loss) > 1e-3
 
 

@@ -26,8 +26,8 @@ NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 sparse = pytest.mark.parametrize("case", SPARSE, ids=lambda case: case.name)
 
 
-def of_oracle(seed: int, heads: int, count: int, size: int, wanted: int, longest: int) -> Tensor:
-    """Random blocks as the oracle draws them in training, (heads, count - 2, wanted)."""
+def of_reference(seed: int, heads: int, count: int, size: int, wanted: int, longest: int) -> Tensor:
+    """Random blocks as the reference draws them in training, (heads, count - 2, wanted)."""
     import numpy
     from transformers.models.big_bird.modeling_big_bird import BigBirdBlockSparseAttention
 
@@ -56,7 +56,7 @@ def of_oracle(seed: int, heads: int, count: int, size: int, wanted: int, longest
 )  # fmt: skip
 def test_random_blocks_are_the_published_ones(seed: int, count: int, size: int, wanted: int, longest: int) -> None:
     found = torch.tensor(drawn_blocks(seed, 3, count, size, wanted, longest))
-    assert torch.equal(found, of_oracle(seed, 3, count, size, wanted, longest))
+    assert torch.equal(found, of_reference(seed, 3, count, size, wanted, longest))
     assert not torch.equal(found[0], found[1])  # each head has its own
 
 
@@ -65,12 +65,12 @@ def test_training_looks_at_random_blocks(case: Case, tmp_path: Path) -> None:
     """States and gradients in training, without dropout; evaluation gives others."""
     none = {"dropout": 0.0} if "pegasus" in case.name else NO_DROPOUT
     both = pair(replace(case, options={**case.options, **none}), "base", tmp_path)
-    inputs = inputs_of(case, both.oracle.config)
+    inputs = inputs_of(case, both.reference.config)
     places = real_places(inputs)
     calm = both.ours(**inputs).last_hidden_state
-    theirs = both.oracle.train()(**inputs).last_hidden_state
-    gradients(both.oracle, theirs, places)
-    expected = {name: p.grad for name, p in both.oracle.named_parameters() if p.grad is not None}
+    theirs = both.reference.train()(**inputs).last_hidden_state
+    gradients(both.reference, theirs, places)
+    expected = {name: p.grad for name, p in both.reference.named_parameters() if p.grad is not None}
     both.ours.train()
     if hasattr(both.ours.body, "pooler"):
         both.ours.body.pooler = None
@@ -91,9 +91,9 @@ def cut(inputs: Inputs, length: int) -> Inputs:
 @pytest.mark.parametrize("length", [23, 22])
 def test_lengths_that_no_blocks_fill(case: Case, length: int, tmp_path: Path) -> None:
     both = pair(case, "base", tmp_path)
-    inputs = cut(inputs_of(case, both.oracle.config), length)
+    inputs = cut(inputs_of(case, both.reference.config), length)
     places = real_places(inputs)
-    theirs = both.oracle(**inputs).last_hidden_state
+    theirs = both.reference(**inputs).last_hidden_state
     for both.ours.pack in (True, False):
         ours = both.ours(**inputs, output_attentions=True)
         assert difference(ours.last_hidden_state, theirs, places) < 1e-5
@@ -119,10 +119,10 @@ def test_questions_are_no_answers(tmp_path: Path) -> None:
     """Their scores are low, and what is behind them is of the other segment, whether lengths are given or found."""
     case = replace(CASES[0], extra=None)
     both = pair(case, "question-answering", tmp_path)
-    inputs = inputs_of(case, both.oracle.config)
+    inputs = inputs_of(case, both.reference.config)
     inputs["input_ids"][:, 6] = both.ours.config.sep_token_id
     for more in ({}, {"question_lengths": torch.tensor([[3], [9], [1]])}):
-        theirs, ours = both.oracle(**inputs, **more), both.ours(**inputs, **more)
+        theirs, ours = both.reference(**inputs, **more), both.ours(**inputs, **more)
         behind = theirs.start_logits > -1e5
         assert not behind.all()
         assert torch.equal(ours.start_logits > -1e5, behind)
@@ -201,7 +201,7 @@ def test_half_precision(dtype: torch.dtype) -> None:
 
 
 def test_attention_dropout_between_blocks() -> None:
-    """The oracle leaves it out there; the documented option says otherwise."""
+    """The reference leaves it out there; the documented option says otherwise."""
     model = long_model(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.5).train()
     ids = torch.randint(11, 120, (1, 24))
     assert not torch.equal(model(ids).last_hidden_state, model(ids).last_hidden_state)

@@ -19,10 +19,10 @@ def test_holes_in_the_mask(name: str, tmp_path: Path) -> None:
     """Bloom does not count tokens that are masked inside a text, mpt does; packed, padded and with a cache."""
     case = next(case for case in CASES if case.name == name)
     both = pair(case, "base", tmp_path)
-    inputs = inputs_of(case, both.oracle.config)
+    inputs = inputs_of(case, both.reference.config)
     inputs["attention_mask"][:, 3:6] = 0
     places = inputs["attention_mask"].bool()
-    expected = both.oracle(**inputs).last_hidden_state
+    expected = both.reference(**inputs).last_hidden_state
     for pack in (True, False):
         both.ours.pack = pack
         assert difference(both.ours(**inputs).last_hidden_state, expected, places) < 1e-5

@@ -35,8 +35,8 @@ def one_thread() -> None:
 def test_losses(model_type: str, name: str, tmp_path: Path) -> None:
     options, labels = LOSSES[name]
     both = pair(Case(model_type, bertish()), "sequence-classification", tmp_path, **options)
-    inputs = inputs_of(Case(model_type, bertish()), both.oracle.config)
-    theirs, ours = both.oracle(**inputs, labels=labels), both.ours(**inputs, labels=labels)
+    inputs = inputs_of(Case(model_type, bertish()), both.reference.config)
+    theirs, ours = both.reference(**inputs, labels=labels), both.ours(**inputs, labels=labels)
     assert difference(ours.loss, theirs.loss) < TOLERANCE
     ours.loss.backward()
 
@@ -46,8 +46,8 @@ def test_distances_that_nothing_is_compared_with(model_type: str, tmp_path: Path
     """The documented defaults: a table of distances that nobody reads."""
     case = Case(model_type, bertish(relative_attention=True))
     both = pair(case, "base", tmp_path)
-    inputs = inputs_of(case, both.oracle.config)
-    theirs, ours = both.oracle(**inputs).last_hidden_state, both.ours(**inputs).last_hidden_state
+    inputs = inputs_of(case, both.reference.config)
+    theirs, ours = both.reference(**inputs).last_hidden_state, both.ours(**inputs).last_hidden_state
     assert difference(ours, theirs, inputs["attention_mask"].bool()) < TOLERANCE
     assert both.ours.load_report.unused == ()
 
@@ -69,5 +69,5 @@ def test_long_texts(options: dict[str, Any], pack: bool, tmp_path: Path) -> None
     both.ours.pack = pack
     mask = (torch.arange(300)[None] < torch.tensor([300, 171])[:, None]).long()
     inputs = {"input_ids": torch.randint(11, 120, (2, 300)), "attention_mask": mask}
-    theirs, ours = both.oracle(**inputs).last_hidden_state, both.ours(**inputs).last_hidden_state
+    theirs, ours = both.reference(**inputs).last_hidden_state, both.ours(**inputs).last_hidden_state
     assert difference(ours, theirs, mask.bool()) < TOLERANCE

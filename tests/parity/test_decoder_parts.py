@@ -69,21 +69,21 @@ def test_windows_bound_the_cache(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", WINDOWED)
 def test_blocks_of_queries(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Long texts are computed in blocks as wide as the window: equal to the oracle, on both paddings, and cached."""
+    """Long texts are computed in blocks as wide as the window: equal to the reference, on both paddings, and cached."""
     monkeypatch.setattr("eir_seq.models.layers.attention.multi_head.LEAST_BLOCK", 1)
     case = case_of(name)
     both = pair(case, "base", tmp_path)
     for left in (False, True):
-        inputs = inputs_of(case, both.oracle.config, left=left)
+        inputs = inputs_of(case, both.reference.config, left=left)
         places = real_places(inputs)
-        theirs = both.oracle(**inputs).last_hidden_state
+        theirs = both.reference(**inputs).last_hidden_state
         for both.ours.pack in (True, False):
             assert difference(both.ours(**inputs).last_hidden_state, theirs, places) < case.tolerance
         start, mask = both.ours(inputs["input_ids"][:, :5], places[:, :5], use_cache=True), inputs["attention_mask"]
         rest = both.ours(inputs["input_ids"][:, 5:], mask, past_key_values=start.past_key_values).last_hidden_state
         assert difference(rest, theirs[:, 5:], places[:, 5:]) < case.tolerance
     whole = inputs["input_ids"][:1]
-    assert difference(both.ours(whole).last_hidden_state, both.oracle(whole).last_hidden_state) < case.tolerance
+    assert difference(both.ours(whole).last_hidden_state, both.reference(whole).last_hidden_state) < case.tolerance
 
 
 def test_a_window_costs_the_length_times_the_window() -> None:
@@ -113,13 +113,13 @@ def test_routers(pack: bool, masked: bool, tmp_path: Path) -> None:
     case = case_of("mixtral")
     both = pair(case, "causal-lm", tmp_path, **ROUTED)
     both.ours.pack = pack
-    inputs = inputs_of(case, both.oracle.config)
+    inputs = inputs_of(case, both.reference.config)
     places = real_places(inputs)
     labels = inputs["input_ids"].masked_fill(~places, -100)
     if not masked:
         inputs["attention_mask"] = None  # type: ignore[assignment]
         places = torch.ones_like(places)
-    theirs, ours = both.oracle(**inputs, labels=labels), both.ours(**inputs, labels=labels)
+    theirs, ours = both.reference(**inputs, labels=labels), both.ours(**inputs, labels=labels)
     assert len(ours.router_logits) == len(theirs.router_logits) == 2
     for found, expected in zip(ours.router_logits, theirs.router_logits, strict=True):
         assert difference(found, expected.view(found.shape), places) < case.tolerance
@@ -128,7 +128,7 @@ def test_routers(pack: bool, masked: bool, tmp_path: Path) -> None:
     theirs.loss.backward()
     ours.loss.backward()
     router = both.ours.body.layers[0].mlp.router  # type: ignore[union-attr,index]
-    expected_gradient: Tensor = both.oracle.model.layers[0].block_sparse_moe.gate.weight.grad
+    expected_gradient: Tensor = both.reference.model.layers[0].block_sparse_moe.gate.weight.grad
     assert difference(router.weight.grad, expected_gradient) < case.tolerance
 
 

@@ -1,4 +1,4 @@
-"""Which of the oracle's two answers is right where it has two."""
+"""Which of the reference's two answers is right where it has two."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ PLAIN = Case("falcon", {**FALCON, "alibi": True})
 @pytest.mark.parametrize(
     "case", [*(Case(case.name, case.options) for case in ALIBI), PLAIN], ids=lambda case: case.name
 )
-def test_alibi_is_that_of_the_oracles_kernels(case: Case, left: bool, tmp_path: Path) -> None:
+def test_alibi_is_that_of_the_references_kernels(case: Case, left: bool, tmp_path: Path) -> None:
     """Its kernels, the default, add the bias once; so does its spelt-out attention when it is given a head mask."""
     both = pair(case, "base", tmp_path)
-    inputs = inputs_of(case, both.oracle.config, left=left)
+    inputs = inputs_of(case, both.reference.config, left=left)
     places, ours = real_places(inputs), both.ours(**inputs).last_hidden_state
-    heads = torch.ones(both.oracle.config.num_attention_heads)
-    assert difference(ours, both.oracle(**inputs, head_mask=heads).last_hidden_state, places) < case.tolerance
-    assert difference(ours, both.oracle(**inputs).last_hidden_state, places) > 0.01
-    kernels = type(both.oracle).from_pretrained(tmp_path, attn_implementation="sdpa")
+    heads = torch.ones(both.reference.config.num_attention_heads)
+    assert difference(ours, both.reference(**inputs, head_mask=heads).last_hidden_state, places) < case.tolerance
+    assert difference(ours, both.reference(**inputs).last_hidden_state, places) > 0.01
+    kernels = type(both.reference).from_pretrained(tmp_path, attn_implementation="sdpa")
     assert difference(ours, kernels(**inputs).last_hidden_state, places) < case.tolerance

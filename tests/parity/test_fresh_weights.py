@@ -1,4 +1,4 @@
-"""Fresh weights have the moments of the oracle's: every tensor, every architecture."""
+"""Fresh weights have the moments of the reference's: every tensor, every architecture."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def moments(tensor: Tensor) -> tuple[float, float]:
 @pytest.mark.parametrize("case", PLAIN, ids=lambda case: case.name)
 def test_moments_of_fresh_weights(case: Case) -> None:
     cls = getattr(transformers, architecture(case.model_type).tasks["base"].published)
-    config = transformers.CONFIG_MAPPING[case.model_type](**{**case.options, **case.oracle_only})
+    config = transformers.CONFIG_MAPPING[case.model_type](**{**case.options, **case.reference_only})
     torch.manual_seed(0)
     theirs = dict(cls(copy.deepcopy(config)).named_parameters())
     torch.manual_seed(0)
@@ -41,5 +41,7 @@ def test_moments_of_fresh_weights(case: Case) -> None:
         count = tensor.numel()
         allowed = SIGMAS * max(deviation, their_deviation) / count**0.5
         if abs(mean - their_mean) > 1.5 * allowed + 1e-9 or abs(deviation - their_deviation) > allowed + 1e-9:
-            wrong.append(f"{name}: {mean:.4f} ± {deviation:.4f}, the oracle {their_mean:.4f} ± {their_deviation:.4f}")
+            wrong.append(
+                f"{name}: {mean:.4f} ± {deviation:.4f}, the reference {their_mean:.4f} ± {their_deviation:.4f}"
+            )
     assert not wrong, "\n".join(wrong)

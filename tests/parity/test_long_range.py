@@ -23,11 +23,13 @@ named = {"ids": lambda case: case.name}
 def test_texts_that_fill_no_block(case: Case, length: int, tmp_path: Path) -> None:
     """With and without a mask; one text is shorter."""
     both = pair(case, "base", tmp_path)
-    inputs = {name: x[:, :length] for name, x in inputs_of(case, both.oracle.config).items() if "decoder" not in name}
+    inputs = {
+        name: x[:, :length] for name, x in inputs_of(case, both.reference.config).items() if "decoder" not in name
+    }
     inputs["decoder_input_ids"] = torch.full((3, 4), 20)
     inputs["attention_mask"][1, (length + 1) // 2 :] = 0
     for given in (inputs, {name: x for name, x in inputs.items() if name != "attention_mask"}):
-        expected = both.oracle(**given).last_hidden_state
+        expected = both.reference(**given).last_hidden_state
         for both.ours.pack in (True, False):
             assert difference(both.ours(**given).last_hidden_state, expected) < case.tolerance
 
@@ -44,8 +46,8 @@ def per_token(weights: Tensor, radius: int, length: int) -> Tensor:
 @pytest.mark.parametrize("case", ROWS["longt5"], **named)
 def test_attention_weights_of_longt5(case: Case, tmp_path: Path) -> None:
     both = pair(case, "base", tmp_path)
-    inputs = inputs_of(case, both.oracle.config)
-    theirs, ours = both.oracle(**inputs, output_attentions=True), both.ours(**inputs, output_attentions=True)
+    inputs = inputs_of(case, both.reference.config)
+    theirs, ours = both.reference(**inputs, output_attentions=True), both.ours(**inputs, output_attentions=True)
     real, written = inputs["attention_mask"].bool(), real_places(inputs)
     assert len(ours.encoder_attentions) == len(theirs.encoder_attentions) == 2
     for found, blocks in zip(ours.encoder_attentions, theirs.encoder_attentions, strict=True):
@@ -60,8 +62,8 @@ def test_attention_weights_of_longt5(case: Case, tmp_path: Path) -> None:
 @pytest.mark.parametrize("case", ROWS["pegasus_x"], **named)
 def test_attention_weights_of_pegasus_x(case: Case, tmp_path: Path) -> None:
     both = pair(case, "base", tmp_path)
-    inputs = inputs_of(case, both.oracle.config)
-    theirs, ours = both.oracle(**inputs, output_attentions=True), both.ours(**inputs, output_attentions=True)
+    inputs = inputs_of(case, both.reference.config)
+    theirs, ours = both.reference(**inputs, output_attentions=True), both.ours(**inputs, output_attentions=True)
     real, config = inputs["attention_mask"].bool(), both.ours.config
     layers = zip(ours.encoder_attentions, ours.encoder_global_attentions, theirs.encoder_attentions, strict=True)
     assert len(ours.encoder_attentions) == config.encoder_layers

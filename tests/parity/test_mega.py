@@ -39,10 +39,10 @@ def noisy(name: str = "mega", **options: Any) -> Model:
 
 @pytest.mark.parametrize("name", ["mega@chunks", "mega@laplace", "mega@decoder_chunks"])
 def test_attention_weights_of_chunks(name: str, tmp_path: Path) -> None:
-    """(batch, chunks, queries, keys), as the oracle's."""
+    """(batch, chunks, queries, keys), as the reference's."""
     both = pair(ROW[name], "base", tmp_path)
-    inputs = inputs_of(ROW[name], both.oracle.config)
-    theirs, ours = (model(**inputs, output_attentions=True).attentions for model in (both.oracle, both.ours))
+    inputs = inputs_of(ROW[name], both.reference.config)
+    theirs, ours = (model(**inputs, output_attentions=True).attentions for model in (both.reference, both.ours))
     size = both.ours.config.chunk_size
     real = F.pad(inputs["attention_mask"].bool(), (0, -24 % size)).unflatten(1, (-1, size))
     for our_weights, their_weights in zip(ours, theirs, strict=True):
@@ -126,15 +126,15 @@ def test_attention_weights_of_new_tokens() -> None:
 
 @pytest.mark.parametrize("kind", ["batchnorm", "syncbatchnorm"])
 def test_norms_over_batches_in_training(kind: str, tmp_path: Path) -> None:
-    """Without padding, states and running moments are the oracle's."""
+    """Without padding, states and running moments are the reference's."""
     case = Case("mega", {**ROW["mega@batchnorm"].options, **NO_DROPOUT, "normalization_type": kind})
     both = pair(case, "base", tmp_path)
     for _ in range(2):
-        theirs, ours = (model.train()(IDS).last_hidden_state for model in (both.oracle, both.ours))
+        theirs, ours = (model.train()(IDS).last_hidden_state for model in (both.reference, both.ours))
         assert difference(ours, theirs) < 1e-5
     both.ours.save_pretrained(tmp_path / "back")
-    again = type(both.oracle).from_pretrained(tmp_path / "back").state_dict()
-    for name, tensor in both.oracle.state_dict().items():
+    again = type(both.reference).from_pretrained(tmp_path / "back").state_dict()
+    for name, tensor in both.reference.state_dict().items():
         assert again[name].dtype is tensor.dtype
         assert difference(again[name].double(), tensor.double()) < 1e-5, name
     counts = {int(x) for name, x in again.items() if name.endswith("num_batches_tracked")}
@@ -226,7 +226,7 @@ def test_a_decoder_is_one() -> None:
     assert not sees_ahead(create_model("mega", {"vocab_size": VOCABULARY}, task="causal-lm"), "causal-lm")
 
 
-def test_oracle_norm_is_mended_with_reason(tmp_path: Path) -> None:
+def test_reference_norm_is_mended_with_reason(tmp_path: Path) -> None:
     """Its root-mean-square norm multiplies by the weight and throws the norm away; ours is the documented one."""
     both = pair(Case("mega", {**ROW["mega"].options, "normalization_type": "rmsnorm"}), "base", tmp_path)
-    assert difference(both.ours(IDS).last_hidden_state, both.oracle(IDS).last_hidden_state) > 1e-2
+    assert difference(both.ours(IDS).last_hidden_state, both.reference(IDS).last_hidden_state) > 1e-2

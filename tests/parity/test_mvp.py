@@ -102,18 +102,18 @@ def test_mvp_2_and_3_texts_of_the_default_length(prompts: dict[str, Any], tmp_pa
         source = text(8, seed=seed)
         found = both.ours.generate(**source)
         assert isinstance(found, Tensor)
-        assert torch.equal(found, both.oracle.generate(**source))
+        assert torch.equal(found, both.reference.generate(**source))
         assert found[0, 0] == 2
         assert found.shape[1] <= 21
         beams = {**source, "num_beams": 4, "max_length": 12, "no_repeat_ngram_size": 3}
-        assert torch.equal(both.ours.generate(**beams), both.oracle.generate(**beams))
+        assert torch.equal(both.ours.generate(**beams), both.reference.generate(**beams))
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_mvp_4_a_bart_as_mvp(task: str, tmp_path: Path) -> None:
     """The same predictions without prompts; with them exactly these tensors are new, and only they are tuned."""
     both = pair(ROWS["bart"], task, tmp_path)
-    inputs = inputs_of(ROWS["bart"], both.oracle.config)
+    inputs = inputs_of(ROWS["bart"], both.reference.config)
     if task == "sequence-classification":
         inputs = {name: x for name, x in inputs.items() if not name.startswith("decoder")}
     field = {"base": "last_hidden_state", "question-answering": "start_logits"}.get(task, "logits")
@@ -149,20 +149,20 @@ def test_mvp_4_other_types_do_not_fit(tmp_path: Path) -> None:
 def test_mvp_5_prompts_of_a_file(task: str, tmp_path: Path) -> None:
     """Switching to their tuning changes no output, and gradients reach nothing else."""
     both = pair(ROWS["mvp@prompts"], task, tmp_path)
-    inputs = inputs_of(ROWS["mvp@prompts"], both.oracle.config)
+    inputs = inputs_of(ROWS["mvp@prompts"], both.reference.config)
     if task == "sequence-classification":
         inputs = {name: x for name, x in inputs.items() if not name.startswith("decoder")}
     field = {"base": "last_hidden_state", "question-answering": "start_logits"}.get(task, "logits")
     assert both.ours.load_report.initialised == ()
     before = both.ours(**inputs)[field]
     both.ours.set_lightweight_tuning()
-    both.oracle.set_lightweight_tuning()
+    both.reference.set_lightweight_tuning()
     after = both.ours(**inputs)[field]
     assert torch.equal(before, after)
     after.square().sum().backward()
     assert {name for name, p in both.ours.named_parameters() if p.grad is not None} == PROMPT_TENSORS
     assert all(bool(p.grad.any()) for p in both.ours.parameters() if p.grad is not None)
-    theirs = {name for name, p in both.oracle.named_parameters() if p.requires_grad}
+    theirs = {name for name, p in both.reference.named_parameters() if p.requires_grad}
     assert len(theirs) == len(PROMPT_TENSORS)
     assert theirs <= {name for name in both.ours.published_tensors() if "_prompt." in name}
 
@@ -209,7 +209,7 @@ def test_mvp_7_one_label(shape: tuple[int, ...], tmp_path: Path) -> None:
     both = pair(ROWS["mvp"], "sequence-classification", tmp_path, num_labels=2)
     given = text(9)
     label = torch.ones(shape, dtype=torch.long)
-    ours, theirs = both.ours(**given, labels=label), both.oracle(**given, labels=label)
+    ours, theirs = both.ours(**given, labels=label), both.reference(**given, labels=label)
     torch.testing.assert_close(ours.loss, theirs.loss, atol=1e-5, rtol=1e-5)
     assert int(ours.logits.argmax()) == int(theirs.logits.argmax())
     assert ours.logits.shape == (1, 2)
@@ -233,7 +233,7 @@ def test_mvp_7_texts_that_no_class_can_be_read_of() -> None:
 def test_mvp_7_other_kinds_of_labels(labels: Tensor, num_labels: int, tmp_path: Path) -> None:
     both = pair(ROWS["mvp"], "sequence-classification", tmp_path, num_labels=num_labels)
     given = text(9, 7)
-    ours, theirs = both.ours(**given, labels=labels), both.oracle(**given, labels=labels)
+    ours, theirs = both.ours(**given, labels=labels), both.reference(**given, labels=labels)
     torch.testing.assert_close(ours.loss, theirs.loss, atol=1e-5, rtol=1e-5)
 
 
@@ -243,7 +243,7 @@ def test_mvp_8_an_answer(tmp_path: Path) -> None:
     given = text(24)
     for start, end in ((18, 19), (-4, 500), (0, 23)):
         span = {"start_positions": torch.tensor([start]), "end_positions": torch.tensor([end])}
-        ours, theirs = both.ours(**given, **span), both.oracle(**given, **span)
+        ours, theirs = both.ours(**given, **span), both.reference(**given, **span)
         assert ours.loss.shape == ()
         torch.testing.assert_close(ours.loss, theirs.loss, atol=1e-5, rtol=1e-5, equal_nan=True)
     for name in ("start_logits", "end_logits"):
@@ -255,7 +255,7 @@ def test_mvp_9_the_decoder_alone(tmp_path: Path) -> None:
     """Scores of every token, their labels at their own places; tensors lie under ``model.decoder.``."""
     both = pair(ROWS["mvp"], "causal-lm", tmp_path)
     ids = text(8)["input_ids"]
-    ours, theirs = both.ours(ids, labels=ids), both.oracle(ids, labels=ids)
+    ours, theirs = both.ours(ids, labels=ids), both.reference(ids, labels=ids)
     assert ours.logits.shape == (1, 8, 120)
     torch.testing.assert_close(ours.loss, theirs.loss, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(ours.loss, torch.nn.functional.cross_entropy(ours.logits[0], ids[0]))
@@ -275,7 +275,7 @@ def test_mvp_10_prompts_and_the_cache(tmp_path: Path) -> None:
     """Token by token is one pass; weights show the prompts in front of the keys."""
     both = pair(ROWS["mvp@prompts"], "seq2seq-lm", tmp_path)
     length = PROMPTS["prompt_length"]
-    inputs = inputs_of(ROWS["mvp@prompts"], both.oracle.config)
+    inputs = inputs_of(ROWS["mvp@prompts"], both.reference.config)
     output = both.ours(**inputs, output_attentions=True)
     assert {x.shape[2:] for x in output.encoder_attentions} == {(24, 24 + length)}
     assert {x.shape[2:] for x in output.decoder_attentions} == {(12, 12 + length)}
@@ -306,7 +306,7 @@ def test_mvp_11_default_decoder_tokens(tmp_path: Path) -> None:
     assert by_hand[:, 0].tolist() == [2, 2]
     found = both.ours(**given).last_hidden_state
     assert torch.equal(found, both.ours(**given, decoder_input_ids=by_hand).last_hidden_state)
-    assert difference(found, both.oracle(**given).last_hidden_state) < 1e-5
+    assert difference(found, both.reference(**given).last_hidden_state) < 1e-5
 
 
 def test_prompts_with_padding_left_out() -> None:

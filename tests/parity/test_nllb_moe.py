@@ -53,10 +53,10 @@ def both_of(options: dict[str, Any], folder: Path, task: str = "base", **more: A
 def test_experts_without_room(options: dict[str, Any], left: bool, tmp_path: Path) -> None:
     """States and gradients where tokens pass by their experts, with and without padding in the computation."""
     both = both_of(options, tmp_path)
-    inputs = inputs_of(Case("nllb-moe", options), both.oracle.config, left=left)
+    inputs = inputs_of(Case("nllb-moe", options), both.reference.config, left=left)
     places = real_places(inputs)
-    theirs = both.oracle(**inputs)
-    gradients(both.oracle, theirs.last_hidden_state, places)
+    theirs = both.reference(**inputs)
+    gradients(both.reference, theirs.last_hidden_state, places)
     for pack in (True, False):
         both.ours.pack = pack
         ours = both.ours(**inputs, output_router_logits=True)
@@ -68,7 +68,7 @@ def test_experts_without_room(options: dict[str, Any], left: bool, tmp_path: Pat
             assert int(((used > 0).sum(-1) < 2).sum()) > 0, "all tokens found room"
         gradients(both.ours, ours.last_hidden_state, places)
         found = published_gradients(both.ours, "")
-        for name, parameter in both.oracle.named_parameters():
+        for name, parameter in both.reference.named_parameters():
             if parameter.grad is not None:
                 assert difference(found[name], parameter.grad) < 1e-5 * max(1.0, float(parameter.grad.abs().max()))
 
@@ -77,10 +77,10 @@ def test_room_in_training(tmp_path: Path) -> None:
     """It is `expert_capacity` there, of all texts together."""
     quiet = dict.fromkeys(("dropout", "attention_dropout", "moe_token_dropout"), 0.0)
     both = both_of({**NLLB, **quiet, "expert_capacity": 5}, tmp_path)
-    inputs = inputs_of(Case("nllb-moe", NLLB), both.oracle.config)
-    both.oracle.train()
+    inputs = inputs_of(Case("nllb-moe", NLLB), both.reference.config)
+    both.reference.train()
     both.ours.train()
-    expected = both.oracle(**inputs).last_hidden_state
+    expected = both.reference(**inputs).last_hidden_state
     assert difference(both.ours(**inputs).last_hidden_state, expected, real_places(inputs)) < 1e-5
     assert difference(both.ours.eval()(**inputs).last_hidden_state, expected, real_places(inputs)) > 0.01
 
@@ -88,10 +88,10 @@ def test_room_in_training(tmp_path: Path) -> None:
 @pytest.mark.parametrize("policy", ["random", "sampling"])
 @pytest.mark.parametrize("before", [False, True], ids=["kept", "all"])
 def test_second_experts_by_chance(policy: str, before: bool, tmp_path: Path) -> None:
-    """The same numbers are drawn as in the oracle's layers."""
+    """The same numbers are drawn as in the reference's layers."""
     options = {**NLLB, "second_expert_policy": policy, "normalize_router_prob_before_dropping": before}
     both = both_of(options, tmp_path)
-    theirs, ours = both.oracle.encoder.layers[1].ffn, both.ours.body.encoder.layers[1].mlp  # type: ignore[index,union-attr]
+    theirs, ours = both.reference.encoder.layers[1].ffn, both.ours.body.encoder.layers[1].mlp  # type: ignore[index,union-attr]
     x = torch.randn(2, 30, 32, generator=torch.Generator().manual_seed(1))
     ctx = Context(layout=Layout(2, 30), positions=torch.arange(30)[None])
     torch.manual_seed(0)
@@ -102,12 +102,12 @@ def test_second_experts_by_chance(policy: str, before: bool, tmp_path: Path) -> 
 
 
 def test_loss_of_routers(tmp_path: Path) -> None:
-    """The oracle takes the encoder's loss for the decoder's too, and mixes up layers where a side has several."""
+    """The reference takes the encoder's loss for the decoder's too, and mixes up layers where a side has several."""
     options = {**NLLB, "encoder_layers": 2, "decoder_layers": 2, "output_router_logits": True}
     both = both_of(options, tmp_path, "seq2seq-lm")
-    ids = inputs_of(Case("nllb-moe", NLLB), both.oracle.config)["input_ids"][:1].repeat(2, 1)
+    ids = inputs_of(Case("nllb-moe", NLLB), both.reference.config)["input_ids"][:1].repeat(2, 1)
     given = {"input_ids": ids, "decoder_input_ids": ids.roll(1, 1)}
-    theirs, ours = both.oracle(**given, labels=ids), both.ours(**given, labels=ids)
+    theirs, ours = both.reference(**given, labels=ids), both.ours(**given, labels=ids)
     balance = transformers.models.nllb_moe.modeling_nllb_moe.load_balancing_loss_func
     expected = {}
     for side in ("encoder", "decoder"):

@@ -19,9 +19,11 @@ ROWS = {case.name: case for case in CASES}
 @pytest.mark.parametrize("name", ["biogpt", "opt", "opt@narrow", "xglm", "xglm@blank_position"])
 def test_positions_that_are_given_count_from_zero(name: str, tmp_path: Path) -> None:
     both = pair(ROWS[name], "base", tmp_path)
-    inputs = inputs_of(ROWS[name], both.oracle.config)
+    inputs = inputs_of(ROWS[name], both.reference.config)
     own = (torch.arange(24)[None] * 2 + torch.arange(3)[:, None]) % 60
-    expected = both.oracle(**inputs, position_ids=own.clone()).last_hidden_state  # the oracle writes into what it gets
+    expected = both.reference(
+        **inputs, position_ids=own.clone()
+    ).last_hidden_state  # the reference writes into what it gets
     for pack in (True, False):
         both.ours.pack = pack
         found = both.ours(**inputs, position_ids=own).last_hidden_state
@@ -31,9 +33,9 @@ def test_positions_that_are_given_count_from_zero(name: str, tmp_path: Path) -> 
 @pytest.mark.parametrize("name", ["biogpt", "opt"])
 def test_holes_in_the_mask_are_not_counted(name: str, tmp_path: Path) -> None:
     both = pair(ROWS[name], "base", tmp_path)
-    inputs = inputs_of(ROWS[name], both.oracle.config)
+    inputs = inputs_of(ROWS[name], both.reference.config)
     inputs["attention_mask"][:, 2:5] = 0
-    expected = both.oracle(**inputs).last_hidden_state
+    expected = both.reference(**inputs).last_hidden_state
     for pack in (True, False):
         both.ours.pack = pack
         assert difference(both.ours(**inputs).last_hidden_state, expected, inputs["attention_mask"].bool()) < 1e-5
@@ -42,12 +44,12 @@ def test_holes_in_the_mask_are_not_counted(name: str, tmp_path: Path) -> None:
 def test_xglm_beside_another_text(tmp_path: Path) -> None:
     """Cross-attention: states, weights, head masks."""
     both = pair(ROWS["xglm"], "base", tmp_path, add_cross_attention=True)
-    inputs = inputs_of(ROWS["xglm"], both.oracle.config)
+    inputs = inputs_of(ROWS["xglm"], both.reference.config)
     generator = torch.Generator().manual_seed(3)
     inputs["encoder_hidden_states"] = torch.randn(3, 7, 32, generator=generator)
     inputs["encoder_attention_mask"] = (torch.arange(7)[None] < torch.tensor([7, 4, 2])[:, None]).long()
     places = inputs["attention_mask"].bool()
-    theirs = both.oracle(**inputs, output_attentions=True)
+    theirs = both.reference(**inputs, output_attentions=True)
     for pack in (True, False):
         both.ours.pack = pack
         assert difference(both.ours(**inputs).last_hidden_state, theirs.last_hidden_state, places) < 1e-5
@@ -55,8 +57,8 @@ def test_xglm_beside_another_text(tmp_path: Path) -> None:
     for found, expected in zip(ours.cross_attentions, theirs.cross_attentions, strict=True):
         assert difference(found.transpose(1, 2), expected.transpose(1, 2), places) < 1e-5
     both.ours.save_pretrained(tmp_path / "back")
-    again = type(both.oracle).from_pretrained(tmp_path / "back")
-    assert all(torch.equal(x, again.state_dict()[name]) for name, x in both.oracle.state_dict().items())
+    again = type(both.reference).from_pretrained(tmp_path / "back")
+    assert all(torch.equal(x, again.state_dict()[name]) for name, x in both.reference.state_dict().items())
 
 
 @pytest.mark.parametrize("model_type", ["biogpt", "opt", "xglm"])
@@ -71,7 +73,7 @@ def test_layers_left_out_in_training(model_type: str) -> None:
 
 
 def test_norms_without_parameters() -> None:
-    """The oracle cannot build these: it sets shifts that are not there."""
+    """The reference cannot build these: it sets shifts that are not there."""
     torch.manual_seed(0)
     model = create_model("opt", {**OPT, "layer_norm_elementwise_affine": False})
     assert not [name for name, _ in model.named_parameters() if "norm" in name]

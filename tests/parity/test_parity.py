@@ -1,4 +1,4 @@
-"""Equality with the oracle: states of every layer, gradients, attention weights, heads, caches, files."""
+"""Equality with the reference: states of every layer, gradients, attention weights, heads, caches, files."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_states_of_every_layer(case: Case, left: bool, tmp_path: Path) -> None:
     The latter not where the reference lets padding leak into real tokens (there all `lengths` are alike).
     """
     both = pair(case, "base", tmp_path)
-    inputs = inputs_of(case, both.oracle.config, left=left)
+    inputs = inputs_of(case, both.reference.config, left=left)
     assert_same_states(case, both, inputs, left=left)
     if len(set(case.lengths)) > 1 and case.name not in READ_HOLES:
         assert_same_states(case, both, with_holes(inputs), left=left)
@@ -78,7 +78,7 @@ def test_states_of_every_layer(case: Case, left: bool, tmp_path: Path) -> None:
 def assert_same_states(case: Case, both: Pair, inputs: Inputs, *, left: bool) -> None:
     """Packed and not, at real places; the pooler's only of texts that begin at the first place."""
     places = real_places(inputs)
-    theirs = both.oracle(**inputs, output_hidden_states=True)
+    theirs = both.reference(**inputs, output_hidden_states=True)
     for pack in (True, False):
         both.ours.pack = pack
         ours = both.ours(**inputs, output_hidden_states=True)
@@ -100,12 +100,12 @@ def assert_same_states(case: Case, both: Pair, inputs: Inputs, *, left: bool) ->
 @pytest.mark.parametrize("case", CASES, **ids)
 def test_gradients(case: Case, tmp_path: Path) -> None:
     both = pair(case, "base", tmp_path)
-    inputs = inputs_of(case, both.oracle.config)
+    inputs = inputs_of(case, both.reference.config)
     places = real_places(inputs)
-    both.oracle.train(case.trains)
+    both.reference.train(case.trains)
     both.ours.train(case.trains)
-    gradients(both.oracle, both.oracle(**inputs).last_hidden_state, places)
-    expected = {name: p.grad for name, p in both.oracle.named_parameters() if p.grad is not None}
+    gradients(both.reference, both.reference(**inputs).last_hidden_state, places)
+    expected = {name: p.grad for name, p in both.reference.named_parameters() if p.grad is not None}
     if hasattr(both.ours.body, "pooler"):
         both.ours.body.pooler = None
     for pack in (True, False):
@@ -120,8 +120,8 @@ def test_gradients(case: Case, tmp_path: Path) -> None:
 @pytest.mark.parametrize("case", [case for case in CASES if case.attends], **ids)
 def test_attention_weights(case: Case, tmp_path: Path) -> None:
     both = pair(case, "base", tmp_path)
-    inputs = inputs_of(case, both.oracle.config)
-    theirs = both.oracle(**inputs, output_attentions=True)
+    inputs = inputs_of(case, both.reference.config)
+    theirs = both.reference(**inputs, output_attentions=True)
     ours = both.ours(**inputs, output_attentions=True)
     assert_same_order(ours, theirs)
     streams = "last_hidden_state_ngram" in theirs
@@ -131,12 +131,14 @@ def test_attention_weights(case: Case, tmp_path: Path) -> None:
         decoded = name.startswith(("decoder", "cross"))
         rows = real_places(inputs) if decoded else real_rows(inputs)
         for our_weights, their_weights in zip(ours[name], theirs[name], strict=True):
-            if name.endswith("global_attentions"):  # the oracle's have its own padding, and weights of unused columns
+            if name.endswith(
+                "global_attentions"
+            ):  # the reference's have its own padding, and weights of unused columns
                 marks = (inputs["global_attention_mask"] * inputs["attention_mask"]).sum(1)
                 used = torch.arange(our_weights.shape[-1]) < marks[:, None]
                 their_weights = their_weights[:, :, : our_weights.shape[2]] * used[:, None, None]
             if case.model_type == "squeezebert" or (streams and not name.startswith("decoder")):
-                their_weights = their_weights.softmax(-1)  # the oracle gives the scores instead
+                their_weights = their_weights.softmax(-1)  # the reference gives the scores instead
             apart = (our_weights - their_weights).detach().abs().amax((1, 3))
             if streams and name.startswith("cross"):
                 apart = apart[:, : rows.shape[1]]  # behind the text stand the streams that predict it
@@ -147,43 +149,43 @@ def test_attention_weights(case: Case, tmp_path: Path) -> None:
 def test_vectors_and_head_mask(case: Case, tmp_path: Path) -> None:
     """`inputs_embeds` instead of ids, and heads switched off."""
     both = pair(case, "base", tmp_path)
-    inputs = inputs_of(case, both.oracle.config)
+    inputs = inputs_of(case, both.reference.config)
     places = real_places(inputs)
     mask = torch.tensor([[1.0, 0.0, 0.5, 1.0], [0.0, 1.0, 1.0, 0.25]])
     if case.attends and case.head_mask:
-        inputs["head_mask"] = mask.repeat_interleave(both.oracle.config.num_hidden_layers // 2, 0)
+        inputs["head_mask"] = mask.repeat_interleave(both.reference.config.num_hidden_layers // 2, 0)
     assert (
-        difference(both.ours(**inputs).last_hidden_state, both.oracle(**inputs).last_hidden_state, places)
+        difference(both.ours(**inputs).last_hidden_state, both.reference(**inputs).last_hidden_state, places)
         < case.tolerance
     )
-    if case.model_type not in ("t5", "mt5", "switch_transformers"):  # the oracle's T5 wants its own scaling of ids
-        vectors = both.oracle.get_input_embeddings()(inputs.pop("input_ids"))
+    if case.model_type not in ("t5", "mt5", "switch_transformers"):  # the reference's T5 wants its own scaling of ids
+        vectors = both.reference.get_input_embeddings()(inputs.pop("input_ids"))
         inputs["inputs_embeds"] = vectors[0] if isinstance(vectors, tuple) else vectors
     assert (
-        difference(both.ours(**inputs).last_hidden_state, both.oracle(**inputs).last_hidden_state, places)
+        difference(both.ours(**inputs).last_hidden_state, both.reference(**inputs).last_hidden_state, places)
         < case.tolerance
     )
 
 
 @pytest.mark.parametrize("case", sampled([case for case in CASES if case.reopens], 1 / 4, always=plain), **ids)
 def test_files_both_ways(case: Case, tmp_path: Path) -> None:
-    """What we save, the oracle opens, bit for bit."""
+    """What we save, the reference opens, bit for bit."""
     for task in architecture(case.model_type).tasks:
         if (case.name, task) == ("mvp@prompts", "encoder"):
-            continue  # by itself, the oracle's encoder opens without prompts
+            continue  # by itself, the reference's encoder opens without prompts
         both = pair(case, task, tmp_path / task)
         both.ours.save_pretrained(tmp_path / f"{task}-back")
-        again, info = type(both.oracle).from_pretrained(tmp_path / f"{task}-back", output_loading_info=True)
+        again, info = type(both.reference).from_pretrained(tmp_path / f"{task}-back", output_loading_info=True)
         assert not info["missing_keys"]
         assert not info["unexpected_keys"]
-        before, after = both.oracle.state_dict(), again.state_dict()
+        before, after = both.reference.state_dict(), again.state_dict()
         assert before.keys() == after.keys()
         unread = {row.published for row in both.ours.declared.body_rows(both.ours.config) if isinstance(row, Unused)}
         read = [name for name in before if name.removeprefix(f"{both.ours.declared.prefix}.") not in unread]
         assert all(torch.equal(before[name], after[name]) for name in read)
-        kept = type(both.oracle).from_pretrained(tmp_path / task).config.to_diff_dict()
+        kept = type(both.reference).from_pretrained(tmp_path / task).config.to_diff_dict()
         if task == "encoder" and kept.get("is_encoder_decoder"):
-            kept["is_encoder_decoder"] = False  # the oracle's part says what the whole is
+            kept["is_encoder_decoder"] = False  # the reference's part says what the whole is
         documented = fields(type(both.ours.config))  # some of which this release has dropped
         options = again.config.to_diff_dict().items()
         assert {name: value for name, value in options if name in kept or name not in documented} == kept
@@ -194,10 +196,10 @@ def test_heads(case: Case, task: str, tmp_path: Path) -> None:
     """Predictions and losses of every task that the architecture has."""
     num_labels = 2 if task in ("question-answering", "pretraining") else 3
     both = pair(case, task, tmp_path, **DECODER.get((case.model_type, task), {}), num_labels=num_labels)
-    inputs, targets, places = task_inputs(case, task, both.oracle.config)
+    inputs, targets, places = task_inputs(case, task, both.reference.config)
     if case.model_type == "longformer" and task in ("question-answering", "multiple-choice"):
         inputs.setdefault("global_attention_mask", (inputs["input_ids"] == 50).long())  # its own rule: see test below
-    theirs = both.oracle(**inputs, **targets, output_hidden_states=True)
+    theirs = both.reference(**inputs, **targets, output_hidden_states=True)
     for pack in (True, False):
         both.ours.pack = pack
         ours = both.ours(**inputs, **targets, output_hidden_states=True)
@@ -246,12 +248,12 @@ def test_token_by_token_is_one_pass(case: Case, tmp_path: Path) -> None:
 
 
 def test_longformer_marks_the_question(tmp_path: Path) -> None:
-    """Without a mask, questions are global as in the oracle, which wants three separators in each text."""
+    """Without a mask, questions are global as in the reference, which wants three separators in each text."""
     case = next(case for case in CASES if case.name == "longformer@no_global")
     both = pair(case, "question-answering", tmp_path)
-    inputs = inputs_of(case, both.oracle.config)
+    inputs = inputs_of(case, both.reference.config)
     inputs["input_ids"][:, 4] = inputs["input_ids"][:, 6] = both.ours.config.sep_token_id
-    theirs, ours = both.oracle(**inputs), both.ours(**inputs)
+    theirs, ours = both.reference(**inputs), both.ours(**inputs)
     assert difference(ours.start_logits, theirs.start_logits, inputs["attention_mask"].bool()) < case.tolerance
 
 
@@ -261,14 +263,14 @@ def test_weights_of_another_task_and_old_names(tmp_path: Path) -> None:
     both = pair(case, "masked-lm", tmp_path / "lm")
     base = from_pretrained(tmp_path / "lm", task="base")
     assert set(base.load_report.initialised) == {"body.pooler.dense.weight", "body.pooler.dense.bias"}
-    inputs = inputs_of(case, both.oracle.config)
+    inputs = inputs_of(case, both.reference.config)
     places = real_places(inputs)
-    expected = both.oracle.bert(**inputs).last_hidden_state
+    expected = both.reference.bert(**inputs).last_hidden_state
     assert difference(base(**inputs).last_hidden_state, expected, places) < case.tolerance
 
     old = {
         name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): tensor
-        for name, tensor in both.oracle.state_dict().items()
+        for name, tensor in both.reference.state_dict().items()
     }
     (tmp_path / "old").mkdir()
     torch.save(old, tmp_path / "old" / "pytorch_model.bin")
@@ -276,7 +278,7 @@ def test_weights_of_another_task_and_old_names(tmp_path: Path) -> None:
     aged = from_pretrained(tmp_path / "old")
     assert aged.task == "masked-lm"
     assert aged.load_report.initialised == ()
-    assert difference(aged(**inputs).logits, both.oracle(**inputs).logits, places) < case.tolerance
+    assert difference(aged(**inputs).logits, both.reference(**inputs).logits, places) < case.tolerance
 
 
 def test_another_number_of_classes_only_on_request(tmp_path: Path) -> None:
@@ -293,13 +295,13 @@ def test_another_number_of_classes_only_on_request(tmp_path: Path) -> None:
 def test_sharded_files(tmp_path: Path) -> None:
     case = next(case for case in CASES if case.name == "gpt2")
     both = pair(case, "base", tmp_path / "one")
-    both.oracle.save_pretrained(tmp_path / "many", max_shard_size="20KB")
+    both.reference.save_pretrained(tmp_path / "many", max_shard_size="20KB")
     assert (tmp_path / "many" / "model.safetensors.index.json").is_file()
-    inputs = inputs_of(case, both.oracle.config)
-    expected = both.oracle(**inputs).last_hidden_state
+    inputs = inputs_of(case, both.reference.config)
+    expected = both.reference(**inputs).last_hidden_state
     found = from_pretrained(tmp_path / "many")(**inputs).last_hidden_state
     assert difference(found, expected, real_places(inputs)) < case.tolerance
 
 
-def test_the_oracle_is_the_documented_release() -> None:
+def test_the_reference_is_the_documented_release() -> None:
     assert transformers.__version__ == "4.57.6"

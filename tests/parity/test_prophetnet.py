@@ -29,9 +29,9 @@ def one_thread() -> None:
 def test_states_of_the_streams(case: Case, left: bool, tmp_path: Path) -> None:
     """In every layer, with the weights of their attention."""
     both = pair(case, "base", tmp_path)
-    inputs, streams = inputs_of(case, both.oracle.config, left=left), both.oracle.config.ngram
+    inputs, streams = inputs_of(case, both.reference.config, left=left), both.reference.config.ngram
     given = {**inputs, "output_hidden_states": True, "output_attentions": True}
-    ours, theirs = both.ours(**given), both.oracle(**given)
+    ours, theirs = both.ours(**given), both.reference(**given)
     assert [name for name in ours if name in theirs] == [name for name in theirs if name in ours]
     places = real_places(inputs).repeat(1, streams)
     found = [ours.last_hidden_state_ngram, *ours.decoder_ngram_hidden_states]
@@ -49,33 +49,33 @@ def test_states_of_the_streams(case: Case, left: bool, tmp_path: Path) -> None:
 def test_gradients_of_predictions(case: Case, tmp_path: Path) -> None:
     """Of the whole loss, through all streams."""
     both = pair(case, "seq2seq-lm", tmp_path)
-    inputs = inputs_of(case, both.oracle.config)
+    inputs = inputs_of(case, both.reference.config)
     labels = inputs["decoder_input_ids"].roll(-1, 1).masked_fill(~real_places(inputs), -100)
-    both.oracle(**inputs, labels=labels).loss.backward()
+    both.reference(**inputs, labels=labels).loss.backward()
     both.ours(**inputs, labels=labels).loss.backward()
     found = published_gradients(both.ours, "")
-    expected = {name: p.grad for name, p in both.oracle.named_parameters() if p.grad is not None}
+    expected = {name: p.grad for name, p in both.reference.named_parameters() if p.grad is not None}
     assert any("ngram_embeddings" in name for name in expected)
     for name, gradient in expected.items():
         name = "prophetnet.word_embeddings.weight" if name.endswith("word_embeddings.weight") else name
-        if "position_embeddings" in name:  # the oracle's table has a row of padding, which no position has
-            assert float(gradient[both.oracle.config.pad_token_id].abs().max()) == 0
+        if "position_embeddings" in name:  # the reference's table has a row of padding, which no position has
+            assert float(gradient[both.reference.config.pad_token_id].abs().max()) == 0
         assert difference(found[name], gradient) < 1e-5, name
 
 
 @pytest.mark.parametrize("name", ["prophetnet", "prophetnet@three_streams"])
 def test_heads_switched_off(name: str, tmp_path: Path) -> None:
-    """On all three sides; the oracle does so only where it returns weights."""
+    """On all three sides; the reference does so only where it returns weights."""
     case = next(case for case in CASES if case.name == name)
     both = pair(case, "base", tmp_path)
-    inputs = inputs_of(case, both.oracle.config)
+    inputs = inputs_of(case, both.reference.config)
     generator = torch.Generator().manual_seed(3)
     layers, decoder = case.options["num_encoder_layers"], case.options["num_decoder_layers"]
     heads = case.options["num_decoder_attention_heads"]
     masks = {"head_mask": torch.rand(layers, 4, generator=generator).round()}
     for side in ("decoder_head_mask", "cross_attn_head_mask"):
         masks[side] = torch.rand(decoder, heads, generator=generator)
-    theirs = both.oracle(**inputs, **masks, output_attentions=True)
+    theirs = both.reference(**inputs, **masks, output_attentions=True)
     for more in ({}, {"output_attentions": True}):
         ours = both.ours(**inputs, **masks, **more)
         places = real_places(inputs)
@@ -131,12 +131,12 @@ def test_biases_in_the_published_order() -> None:
 
 
 def test_texts_longer_than_the_table(tmp_path: Path) -> None:
-    """Positions behind the last row have that row, as in the oracle's encoder; its decoder fails there."""
+    """Positions behind the last row have that row, as in the reference's encoder; its decoder fails there."""
     case = next(case for case in CASES if case.name == "prophetnet")
     both = pair(case, "base", tmp_path, max_position_embeddings=16)
-    inputs = inputs_of(case, both.oracle.config)
+    inputs = inputs_of(case, both.reference.config)
     found = both.ours.body.encoder(inputs["input_ids"], inputs["attention_mask"])  # type: ignore[operator]
-    expected = both.oracle.encoder(inputs["input_ids"], inputs["attention_mask"])
+    expected = both.reference.encoder(inputs["input_ids"], inputs["attention_mask"])
     places = inputs["attention_mask"].bool()
     assert difference(found.last_hidden_state, expected.last_hidden_state, places) < 1e-5
     ids = inputs["input_ids"]

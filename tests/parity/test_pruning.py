@@ -27,23 +27,23 @@ def test_as_the_reference_does_it(name: str, tmp_path: Path) -> None:
     case = BY_NAME[name]
     both = pair(case, "base", tmp_path / "whole")
     whole = copy.deepcopy(both.ours)
-    both.oracle.prune_heads(HEADS)
+    both.reference.prune_heads(HEADS)
     both.ours.prune_heads(HEADS)
-    inputs = inputs_of(case, both.oracle.config)
+    inputs = inputs_of(case, both.reference.config)
     places = real_places(inputs)
     torch.manual_seed(0)
-    theirs = both.oracle(**inputs).last_hidden_state
+    theirs = both.reference(**inputs).last_hidden_state
     for pack in (True, False):
         both.ours.pack = pack
         assert difference(both.ours(**inputs).last_hidden_state, theirs, places) < case.tolerance
     assert difference(whole(**inputs).last_hidden_state, theirs, places) > 1e-3
-    both.oracle.save_pretrained(tmp_path / "theirs")
+    both.reference.save_pretrained(tmp_path / "theirs")
     both.ours.save_pretrained(tmp_path / "ours")
     for folder in ("theirs", "ours"):
         again = from_pretrained(tmp_path / folder)
         assert again.load_report.initialised == ()
         assert difference(again(**inputs).last_hidden_state, theirs, places) < case.tolerance
-    back = type(both.oracle).from_pretrained(tmp_path / "ours", attn_implementation="eager").eval()
+    back = type(both.reference).from_pretrained(tmp_path / "ours", attn_implementation="eager").eval()
     assert difference(back(**inputs).last_hidden_state, theirs, places) < case.tolerance
 
 

@@ -56,10 +56,10 @@ def test_rows_of_a_cache_change_places() -> None:
 
 @pytest.mark.parametrize("name", ["rwkv", "rwkv@rescaled"])
 def test_state_of_rwkv(name: str, tmp_path: Path) -> None:
-    """The oracle's five tensors, without being asked for, and ours go on from them."""
+    """The reference's five tensors, without being asked for, and ours go on from them."""
     both = pair(ROW[name], "base", tmp_path)
     with torch.no_grad():
-        theirs, ours = both.oracle(IDS[:, :2]), both.ours(IDS[:, :2])
+        theirs, ours = both.reference(IDS[:, :2]), both.ours(IDS[:, :2])
         assert set(ours) == {"last_hidden_state", "state"}
         for our_tensor, their_tensor in zip(ours.state, theirs.state, strict=True):
             assert difference(our_tensor, their_tensor) < 1e-5
@@ -94,10 +94,10 @@ def test_states_that_cannot_be() -> None:
 
 
 def test_cache_of_mamba(tmp_path: Path) -> None:
-    """By its documented name, with the numbers of the oracle's."""
+    """By its documented name, with the numbers of the reference's."""
     both = pair(ROW["mamba"], "base", tmp_path)
     with torch.no_grad():
-        theirs = both.oracle(IDS[:, :9]).cache_params
+        theirs = both.reference(IDS[:, :9]).cache_params
         ours = both.ours(IDS[:, :9], use_cache=True).cache_params
         for number, layer in enumerate(both.ours.body.layers):
             window, state = ours.state(layer.mixer)
@@ -110,7 +110,7 @@ def test_cache_of_mamba(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["mamba", "rwkv"])
 def test_padding_in_front_does_not_matter(name: str) -> None:
-    """Without a mask it is text; the oracle's rwkv reads it either way."""
+    """Without a mask it is text; the reference's rwkv reads it either way."""
     model = noisy(name)
     padded, mask = torch.nn.functional.pad(IDS, (5, 0), value=7), torch.ones(3, 25).long()
     mask[:, :5] = 0
@@ -139,17 +139,17 @@ def test_rescaling_leaves_the_weights_alone() -> None:
         assert difference(in_evaluation.hidden_states[number], halved) < 1e-5
 
 
-def test_output_attentions_of_rwkv_are_those_of_the_oracle(tmp_path: Path) -> None:
+def test_output_attentions_of_rwkv_are_those_of_the_reference(tmp_path: Path) -> None:
     """There are no weights: documented under that name is what each time mixing adds."""
     both = pair(ROW["rwkv@rescaled"], "base", tmp_path)
-    theirs = both.oracle(IDS, output_attentions=True).attentions
+    theirs = both.reference(IDS, output_attentions=True).attentions
     ours = both.ours(IDS, output_attentions=True).attentions
     assert len(ours) == len(theirs) == 4
     assert all(difference(a, b) < 1e-5 for a, b in zip(ours, theirs, strict=True))
 
 
 def test_widths_of_their_own() -> None:
-    """Time mixing wider than the states; the oracle cannot keep its state then."""
+    """Time mixing wider than the states; the reference cannot keep its state then."""
     model = noisy("rwkv", attention_hidden_size=48)
     first = model(IDS[:, :7])
     assert [x.shape[1] for x in first.state] == [32, 32, 48, 48, 48]

@@ -102,14 +102,14 @@ def test_training_keeps_no_states_of_layers(monkeypatch: pytest.MonkeyPatch) -> 
 def test_weights_of_chunks_and_head_mask(case: Case, tmp_path: Path) -> None:
     """As documented: (batch, heads, chunks, chunk, tokens around), or of the whole text where it is one chunk."""
     both = pair(case, "base", tmp_path)
-    inputs = inputs_of(case, both.oracle.config)
-    if case.name != "reformer@short":  # there the oracle fails to switch heads off
-        inputs["head_mask"] = torch.tensor([[1.0, 0.0, 0.5, 1.0]] * both.oracle.config.num_hidden_layers)
-    theirs = both.oracle(**inputs, output_attentions=True)
+    inputs = inputs_of(case, both.reference.config)
+    if case.name != "reformer@short":  # there the reference fails to switch heads off
+        inputs["head_mask"] = torch.tensor([[1.0, 0.0, 0.5, 1.0]] * both.reference.config.num_hidden_layers)
+    theirs = both.reference(**inputs, output_attentions=True)
     for both.ours.pack in (True, False):
         ours = both.ours(**inputs, output_attentions=True)
         assert difference(ours.last_hidden_state, theirs.last_hidden_state, real_places(inputs)) < 1e-5
-        assert len(ours.attentions) == len(theirs.attentions) == both.oracle.config.num_hidden_layers
+        assert len(ours.attentions) == len(theirs.attentions) == both.reference.config.num_hidden_layers
     for our_weights, their_weights in zip(ours.attentions, theirs.attentions, strict=True):
         assert our_weights.shape == their_weights.shape
     first = theirs.attentions[0]
@@ -120,8 +120,8 @@ def test_weights_of_chunks_and_head_mask(case: Case, tmp_path: Path) -> None:
 @pytest.mark.parametrize("length", [3, 5, 11, 23])
 def test_lengths_that_no_chunks_fill(case: Case, length: int, tmp_path: Path) -> None:
     both = pair(case, "base", tmp_path)
-    inputs = {name: x[:, :length] for name, x in inputs_of(case, both.oracle.config).items()}
-    theirs, places = both.oracle(**inputs).last_hidden_state, real_places(inputs)
+    inputs = {name: x[:, :length] for name, x in inputs_of(case, both.reference.config).items()}
+    theirs, places = both.reference(**inputs).last_hidden_state, real_places(inputs)
     for both.ours.pack in (True, False):
         assert difference(both.ours(**inputs).last_hidden_state, theirs, places) < 1e-5
     assert torch.isfinite(both.ours.train()(**inputs).last_hidden_state).all()  # of any length in training, too
@@ -140,7 +140,7 @@ def test_a_decoder_looks_at_nothing_ahead() -> None:
 
 
 def test_generation(tmp_path: Path) -> None:
-    """Texts are the oracle's without its cache; with it, new tokens look at fewer others."""
+    """Texts are the reference's without its cache; with it, new tokens look at fewer others."""
     case = replace(CASES[0], options={**REFORMER, "axial_pos_embds": False, "max_position_embeddings": 64})
     agree(case, both_of(case, "causal-lm", tmp_path))
 

@@ -1,4 +1,4 @@
-"""Every documented `rope_scaling`, below and beyond the length of the pretraining, against the oracle."""
+"""Every documented `rope_scaling`, below and beyond the length of the pretraining, against the reference."""
 
 from __future__ import annotations
 
@@ -83,9 +83,9 @@ def test_states(model_type: str, kind: str, length: str, tmp_path: Path) -> None
     """Whole, partial, and neighbouring rotations; both paddings, packed and padded."""
     case = scaled(model_type, kind, LENGTHS[length])
     for left in (False, True):
-        both = pair(case, "base", tmp_path / str(left))  # the oracle keeps what longer texts made of it
-        inputs = inputs_of(case, both.oracle.config, left=left)
-        theirs = both.oracle(**inputs).last_hidden_state
+        both = pair(case, "base", tmp_path / str(left))  # the reference keeps what longer texts made of it
+        inputs = inputs_of(case, both.reference.config, left=left)
+        theirs = both.reference(**inputs).last_hidden_state
         for pack in (True, False):
             both.ours.pack = pack
             ours = both.ours(**inputs).last_hidden_state
@@ -97,8 +97,8 @@ def test_states(model_type: str, kind: str, length: str, tmp_path: Path) -> None
 def test_every_architecture_takes_one(model_type: str, kind: str, tmp_path: Path) -> None:
     case = scaled(model_type, kind, LENGTHS["beyond"])
     both = pair(case, "base", tmp_path)
-    inputs = inputs_of(case, both.oracle.config)
-    theirs, ours = both.oracle(**inputs).last_hidden_state, both.ours(**inputs).last_hidden_state
+    inputs = inputs_of(case, both.reference.config)
+    theirs, ours = both.reference(**inputs).last_hidden_state, both.ours(**inputs).last_hidden_state
     assert difference(ours, theirs, inputs["attention_mask"].bool()) < case.tolerance
 
 
@@ -107,14 +107,14 @@ def test_token_by_token(kind: str, tmp_path: Path) -> None:
     """A cached key stays as its own pass turned it, although speeds change once the text is long enough."""
     case = scaled("llama", kind, LENGTHS["beyond"])
     both = pair(case, "base", tmp_path)
-    ids = inputs_of(case, both.oracle.config)["input_ids"][:1]
+    ids = inputs_of(case, both.reference.config)["input_ids"][:1]
     found, expected, caches = [], [], [None, None]
     with torch.no_grad():
         for place in range(LENGTH):
             token = ids[:, place : place + 1]
             ours, theirs = (
                 model(token, past_key_values=cache, use_cache=True)
-                for model, cache in zip((both.ours, both.oracle), caches, strict=True)
+                for model, cache in zip((both.ours, both.reference), caches, strict=True)
             )
             caches = [ours.past_key_values, theirs.past_key_values]
             found.append(ours.last_hidden_state)

@@ -1,4 +1,4 @@
-"""Drawn tokens have the chances that the oracle's cuts leave them: Pearson's test on 20,000 texts of one seed.
+"""Drawn tokens have the chances that the reference's cuts leave them: Pearson's test on 20,000 texts of one seed.
 
 A right sampler fails a test of one seed with a chance of `SIGNIFICANCE`; the seed is fixed, so it passes always.
 """
@@ -38,10 +38,10 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Pair:
 
 @torch.no_grad()
 def chances(both: Pair, ids: Tensor, options: dict[str, Any]) -> Tensor:
-    """(vocabulary,) by the oracle's model and processors."""
+    """(vocabulary,) by the reference's model and processors."""
     config = transformers.GenerationConfig(do_sample=True, **options)
-    processors = both.oracle._get_logits_processor(config, ids.shape[1], ids, device="cpu")
-    scores: Tensor = processors(ids, both.oracle(ids).logits[:, -1].float())
+    processors = both.reference._get_logits_processor(config, ids.shape[1], ids, device="cpu")
+    scores: Tensor = processors(ids, both.reference(ids).logits[:, -1].float())
     return scores.softmax(-1)[0]
 
 

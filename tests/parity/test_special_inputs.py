@@ -19,22 +19,22 @@ from tests.parity.harness import difference, inputs_of, pair, real_places
 
 
 def test_regions_pass_by_the_layers(tmp_path: Path) -> None:
-    """The oracle's own forward fails here, its parts in the documented order do not."""
+    """The reference's own forward fails here, its parts in the documented order do not."""
     case = Case("visual_bert@bypass", bertish(visual_embedding_dim=20, bypass_transformer=True, **IDS), regions)
     both = pair(case, "base", tmp_path)
-    inputs = inputs_of(case, both.oracle.config)
+    inputs = inputs_of(case, both.reference.config)
     lowest = torch.finfo(torch.float32).min
     every = torch.cat((inputs["attention_mask"], inputs["visual_attention_mask"]), 1)
     masks = [((1.0 - mask.float()) * lowest)[:, None, None] for mask in (inputs["attention_mask"], every)]
     own = {name: inputs[name] for name in ("input_ids", "token_type_ids", "visual_embeds", "visual_token_type_ids")}
-    first = both.oracle.embeddings(**own)
-    text = both.oracle.encoder(first[:, :LENGTH], masks[0]).last_hidden_state
-    expected = both.oracle.additional_layer(torch.cat((text, first[:, LENGTH:]), 1), masks[1])[0]
+    first = both.reference.embeddings(**own)
+    text = both.reference.encoder(first[:, :LENGTH], masks[0]).last_hidden_state
+    expected = both.reference.additional_layer(torch.cat((text, first[:, LENGTH:]), 1), masks[1])[0]
     for pack in (True, False):
         both.ours.pack = pack
         ours = both.ours(**inputs)
         assert difference(ours.last_hidden_state, expected, real_places(inputs)) < 1e-5
-        assert difference(ours.pooler_output, both.oracle.pooler(expected)) < 1e-5
+        assert difference(ours.pooler_output, both.reference.pooler(expected)) < 1e-5
     depths = {both.ours.layer_of(name) for name, _ in both.ours.named_parameters() if ".closing." in name}
     assert depths == {both.ours.num_layers} == {3}
 
@@ -73,13 +73,15 @@ def test_fresh_tables_of_regions() -> None:
 def test_files_without_ranges(tmp_path: Path) -> None:
     """A file of weights alone, without what training has noted, loads with ranges that nothing has touched."""
     both = pair(Case("ibert", bertish(**IDS)), "base", tmp_path)
-    weights = {name: x for name, x in load_file(tmp_path / "model.safetensors").items() if name in named(both.oracle)}
+    weights = {
+        name: x for name, x in load_file(tmp_path / "model.safetensors").items() if name in named(both.reference)
+    }
     save_file(weights, tmp_path / "model.safetensors")
     model = from_pretrained(tmp_path)
     assert all(name.rpartition(".")[2] not in ("weight", "bias") for name in model.load_report.initialised)
     assert model.body.layers[0].up_range.x_max.item() == pytest.approx(1e-5)
-    inputs = inputs_of(Case("ibert", {}), both.oracle.config)
-    expected = both.oracle(**inputs).last_hidden_state
+    inputs = inputs_of(Case("ibert", {}), both.reference.config)
+    expected = both.reference(**inputs).last_hidden_state
     assert difference(model(**inputs).last_hidden_state, expected, real_places(inputs)) < 1e-5
 
 

@@ -1,4 +1,4 @@
-"""Experts that run full, and the losses of routers, beside the oracle and point by point."""
+"""Experts that run full, and the losses of routers, beside the reference and point by point."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ def one_thread() -> None:
 
 def both_of(task: str, folder: Path, **more: Any) -> tuple[Pair, dict[str, Tensor]]:
     both = pair(FULL, task, folder, **more)
-    return both, inputs_of(FULL, both.oracle.config)
+    return both, inputs_of(FULL, both.reference.config)
 
 
 @pytest.mark.parametrize("left", [False, True], ids=["right", "left"])
 def test_experts_that_run_full(left: bool, tmp_path: Path) -> None:
     """Room is counted per text, and padding takes some: that in front of a text is therefore not left out."""
     both = pair(FULL, "base", tmp_path)
-    inputs = inputs_of(FULL, both.oracle.config, left=left)
+    inputs = inputs_of(FULL, both.reference.config, left=left)
     places = real_places(inputs)
-    theirs = both.oracle(**inputs).last_hidden_state
+    theirs = both.reference(**inputs).last_hidden_state
     for pack in (True, False):
         both.ours.pack = pack
         assert difference(both.ours(**inputs).last_hidden_state, theirs, places) < 1e-5
@@ -51,7 +51,7 @@ def test_losses_of_routers(wanted: bool | None, tmp_path: Path) -> None:
     both, inputs = both_of("seq2seq-lm", tmp_path)
     inputs["labels"] = inputs["decoder_input_ids"].masked_fill(inputs["decoder_attention_mask"] == 0, -100)
     asked = {} if wanted is None else {"output_router_logits": wanted}
-    theirs, ours = both.oracle(**inputs, **asked), both.ours(**inputs, **asked)
+    theirs, ours = both.reference(**inputs, **asked), both.ours(**inputs, **asked)
     assert difference(ours.loss, theirs.loss) < 1e-5
     names = ("encoder_z_loss", "decoder_z_loss", "encoder_aux_loss", "decoder_aux_loss")
     if wanted is False:
@@ -67,7 +67,7 @@ def test_losses_of_routers(wanted: bool | None, tmp_path: Path) -> None:
             assert difference(our_scores, their_scores) < 3e-5  # of scores up to 12, with steps of 1e-6
     ours.loss.backward()
     theirs.loss.backward()
-    router = both.oracle.encoder.block[1].layer[1].mlp.router.classifier.weight.grad
+    router = both.reference.encoder.block[1].layer[1].mlp.router.classifier.weight.grad
     assert difference(both.ours.body.encoder.layers[1].mlp.router.weight.grad, router) < 1e-5
 
 

@@ -1,4 +1,4 @@
-"""The documented contract of t5gemma, beside the oracle and point by point."""
+"""The documented contract of t5gemma, beside the reference and point by point."""
 
 from __future__ import annotations
 
@@ -70,15 +70,15 @@ def test_from_the_options_of_a_folder_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("sides", [None, True, False], ids=str)
 @pytest.mark.parametrize("task", CLASSIFIERS)
 def test_labels_with_a_decoder_or_without(task: str, sides: bool | None, tmp_path: Path) -> None:
-    """Head and states are the decoder's, or those of the encoder alone, as in the oracle; files open both ways."""
+    """Head and states are the decoder's, or those of the encoder alone, as in the reference; files open both ways."""
     options = {} if sides is None else {"is_encoder_decoder": sides}
     both = pair(UNBALANCED, task, tmp_path / "theirs", num_labels=3, **options)
-    inputs = {name: x for name, x in inputs_of(UNBALANCED, both.oracle.config).items() if "decoder" not in name}
+    inputs = {name: x for name, x in inputs_of(UNBALANCED, both.reference.config).items() if "decoder" not in name}
     labels = torch.tensor([2, 0, 1])
     if task == "token-classification":
         labels = (inputs["input_ids"] % 3).masked_fill(inputs["attention_mask"] == 0, -100)
     asked = {"labels": labels, "output_hidden_states": True, "output_attentions": True}
-    theirs, ours = both.oracle(**inputs, **asked), both.ours(**inputs, **asked)
+    theirs, ours = both.reference(**inputs, **asked), both.ours(**inputs, **asked)
     assert list(ours) == list(theirs) == ["loss", "logits", "hidden_states", "attentions"]
     real = inputs["attention_mask"].bool()
     assert difference(ours.logits, theirs.logits, real if task == "token-classification" else None) < 1e-5
@@ -91,19 +91,19 @@ def test_labels_with_a_decoder_or_without(task: str, sides: bool | None, tmp_pat
     assert both.ours.head.out.weight.shape == (3, 32 if sides is False else 24)
     assert any("decoder" in name for name, _ in both.ours.named_parameters()) is (sides is not False)
     both.ours.save_pretrained(tmp_path / "ours")
-    again = type(both.oracle).from_pretrained(tmp_path / "ours")
+    again = type(both.reference).from_pretrained(tmp_path / "ours")
     assert again.config.is_encoder_decoder is (sides is not False)
-    assert torch.equal(again.score.out_proj.weight, both.oracle.score.out_proj.weight)
+    assert torch.equal(again.score.out_proj.weight, both.reference.score.out_proj.weight)
 
 
 @pytest.mark.parametrize("name", ["t5gemma", "t5gemma@unbalanced"])
 def test_tokens_of_texts_padded_on_the_left(name: str, tmp_path: Path) -> None:
     """The first one is judged by the state of padding, since the decoder reads the text moved by one."""
     both = pair(BY_NAME[name], "token-classification", tmp_path, num_labels=3)
-    inputs = inputs_of(BY_NAME[name], both.oracle.config, left=True)
+    inputs = inputs_of(BY_NAME[name], both.reference.config, left=True)
     inputs = {name: x for name, x in inputs.items() if "decoder" not in name}
     real = inputs["attention_mask"].bool()
-    theirs = both.oracle(**inputs, output_hidden_states=True, output_attentions=True)
+    theirs = both.reference(**inputs, output_hidden_states=True, output_attentions=True)
     for pack in (True, False):
         both.ours.pack = pack
         assert difference(both.ours(**inputs).logits, theirs.logits, real) < 1e-5
@@ -117,11 +117,11 @@ def test_tokens_of_texts_padded_on_the_left(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("left", [False, True], ids=["right", "left"])
 def test_a_text_is_judged_behind_its_last_token(left: bool, tmp_path: Path) -> None:
     both = pair(UNBALANCED, CLASSIFIERS[0], tmp_path, num_labels=3)
-    inputs = inputs_of(UNBALANCED, both.oracle.config, left=left)
+    inputs = inputs_of(UNBALANCED, both.reference.config, left=left)
     alone = {name: x for name, x in inputs.items() if "decoder" not in name}
     whole = {**alone, "decoder_input_ids": inputs["decoder_input_ids"][:1].expand(3, -1)}
     for given in (alone, whole):
-        assert difference(both.ours(**given).logits, both.oracle(**given).logits) < 1e-5
+        assert difference(both.ours(**given).logits, both.reference(**given).logits) < 1e-5
     with pytest.raises(ValueError, match="give input_ids"):
         both.ours(inputs_embeds=torch.zeros(1, 4, 32), decoder_input_ids=torch.tensor([[2]]))
 
@@ -137,15 +137,15 @@ def test_three_losses_of_a_classifier() -> None:
 
 
 def test_both_sides_can_be_numbered(tmp_path: Path) -> None:
-    """As in the oracle; and moved by a constant, states stay what they are."""
+    """As in the reference; and moved by a constant, states stay what they are."""
     both = pair(UNBALANCED, "base", tmp_path)
-    inputs = inputs_of(UNBALANCED, both.oracle.config)
+    inputs = inputs_of(UNBALANCED, both.reference.config)
     places = real_places(inputs)
     numbers = {
         "position_ids": torch.randint(0, 60, (3, 24), generator=torch.Generator().manual_seed(2)),
         "decoder_position_ids": torch.randint(0, 60, (3, 12), generator=torch.Generator().manual_seed(3)),
     }
-    theirs, ours = both.oracle(**inputs, **numbers), both.ours(**inputs, **numbers)
+    theirs, ours = both.reference(**inputs, **numbers), both.ours(**inputs, **numbers)
     assert difference(ours.last_hidden_state, theirs.last_hidden_state, places) < 1e-5
     plain = both.ours(**inputs)
     assert difference(ours.last_hidden_state, plain.last_hidden_state, places) > 0.01
@@ -155,14 +155,14 @@ def test_both_sides_can_be_numbered(tmp_path: Path) -> None:
 
 def test_some_logits_only(tmp_path: Path) -> None:
     both = pair(BY_NAME["t5gemma"], "seq2seq-lm", tmp_path)
-    inputs = inputs_of(BY_NAME["t5gemma"], both.oracle.config)
+    inputs = inputs_of(BY_NAME["t5gemma"], both.reference.config)
     every = both.ours(**inputs).logits
     assert every.abs().max() < 2.0  # the bound
     assert every.abs().max() > 1.0
     for kept, expected in ((1, every[:, -1:]), (3, every[:, -3:]), (torch.tensor([0, 2]), every[:, [0, 2]])):
         found = both.ours(**inputs, logits_to_keep=kept).logits
         torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-6)
-        theirs = both.oracle(**inputs, logits_to_keep=kept).logits
+        theirs = both.reference(**inputs, logits_to_keep=kept).logits
         assert difference(found[:1], theirs[:1]) < 1e-5  # the other texts are padded there
     assert torch.equal(both.ours(**inputs, logits_to_keep=0).logits, every)
     with pytest.raises(ValueError, match="give no labels"):
@@ -201,16 +201,16 @@ def test_which_table_the_head_has(whole: bool, decoder: bool | None, tmp_path: P
     options = {**T5GEMMA, "tie_word_embeddings": whole}
     if decoder is not None:
         options["decoder"] = {**options["decoder"], "tie_word_embeddings": decoder}
-    oracle = transformers.T5GemmaForConditionalGeneration(transformers.T5GemmaConfig(**options)).eval()
-    oracle.save_pretrained(tmp_path)
+    reference = transformers.T5GemmaForConditionalGeneration(transformers.T5GemmaConfig(**options)).eval()
+    reference.save_pretrained(tmp_path)
     ours: Any = from_pretrained(tmp_path)
     assert ours.load_report.initialised == ()
     tables = (ours.body.decoder.embeddings.tokens, ours.body.encoder.embeddings.tokens)
-    theirs = (oracle.model.decoder.embed_tokens, oracle.model.encoder.embed_tokens)
+    theirs = (reference.model.decoder.embed_tokens, reference.model.encoder.embed_tokens)
     shares = [ours.head.out.weight is table.weight for table in tables]
-    assert shares == [oracle.lm_head.out_proj.weight is table.weight for table in theirs]
+    assert shares == [reference.lm_head.out_proj.weight is table.weight for table in theirs]
     given = {"input_ids": text(), "decoder_input_ids": text()}
-    torch.testing.assert_close(ours(**given).logits, oracle(**given).logits, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(ours(**given).logits, reference(**given).logits, atol=1e-5, rtol=1e-5)
 
 
 def test_a_head_cannot_have_a_table_of_another_width() -> None:

@@ -17,7 +17,7 @@ from eir_seq.models.checkpoint.matching import Match, match
 from eir_seq.models.model import Model
 from eir_seq.models.option_checks import build_config
 from tests.parity.cases import CASES, Case
-from tests.parity.harness import DECODER, difference, inputs_of, oracle_model, pair
+from tests.parity.harness import DECODER, difference, inputs_of, pair, reference_model
 
 PLAIN = [case for case in CASES if "@" not in case.name]
 BY_NAME = {case.name: case for case in CASES}
@@ -40,11 +40,11 @@ def assert_accounted(found: Match, held: dict[str, Tensor]) -> None:
 def test_any_name_of_a_tied_tensor_is_enough(case: Case) -> None:
     """In every class; with different values, one of them is read and the others are reported."""
     for task, entry in architecture(case.model_type).tasks.items():
-        oracle = oracle_model(case, task, **DECODER.get((case.model_type, task), {}))
-        if not (groups := tied(oracle)):
+        reference = reference_model(case, task, **DECODER.get((case.model_type, task), {}))
+        if not (groups := tied(reference)):
             continue
-        held = {name: x.clone() for name, x in oracle.state_dict().items()}
-        model = from_options(case, task, oracle)
+        held = {name: x.clone() for name, x in reference.state_dict().items()}
+        model = from_options(case, task, reference)
         whole = match(model, held)
         assert_accounted(whole, held)
         assert not whole.differing
@@ -64,9 +64,9 @@ def test_any_name_of_a_tied_tensor_is_enough(case: Case) -> None:
             assert {first, *found.unused} == {*names, *whole.unused}
 
 
-def from_options(case: Case, task: str, oracle: Any) -> Model:
+def from_options(case: Case, task: str, reference: Any) -> Model:
     """Our model of the same options, without values."""
-    content = {**oracle.config.to_diff_dict(), "model_type": case.model_type}
+    content = {**reference.config.to_diff_dict(), "model_type": case.model_type}
     options = options_of(content, Path("config.json"))
     options.pop("published")
     with torch.device("meta"):
@@ -89,23 +89,23 @@ def test_the_bias_of_the_tokens_under_its_other_name(name: str, bias: str, other
     ours = from_pretrained(tmp_path)
     assert ours.load_report.initialised == ()
     assert ours.load_report.unused == ()
-    inputs = inputs_of(BY_NAME[name], both.oracle.config)
-    assert difference(ours(**inputs).logits, both.oracle(**inputs).logits, inputs["attention_mask"].bool()) < 1e-5
+    inputs = inputs_of(BY_NAME[name], both.reference.config)
+    assert difference(ours(**inputs).logits, both.reference(**inputs).logits, inputs["attention_mask"].bool()) < 1e-5
 
 
 @pytest.mark.parametrize("name", ["bert", "roberta", "albert", "fnet", "reformer", "bert-generation", "t5", "bart"])
 def test_different_values_of_one_tensor(name: str, tmp_path: Path) -> None:
     """The reference implementation reads the same of them."""
     task = {"bert-generation": "causal-lm", "t5": "seq2seq-lm", "bart": "seq2seq-lm"}.get(name, "masked-lm")
-    oracle = oracle_model(BY_NAME[name], task, **DECODER.get((name, task), {}))
-    groups = tied(oracle)
-    oracle.save_pretrained(tmp_path)
-    held = {name: x.clone() for name, x in oracle.state_dict().items()}
+    reference = reference_model(BY_NAME[name], task, **DECODER.get((name, task), {}))
+    groups = tied(reference)
+    reference.save_pretrained(tmp_path)
+    held = {name: x.clone() for name, x in reference.state_dict().items()}
     for names in groups:
         held |= {name: held[name] + place for place, name in enumerate(names)}
     save_file(held, tmp_path / "model.safetensors", metadata={"format": "pt"})
     found = from_pretrained(tmp_path, task=task).load_report
-    theirs = type(oracle).from_pretrained(tmp_path).state_dict()
+    theirs = type(reference).from_pretrained(tmp_path).state_dict()
     assert {first for first, _ in found.differing} == {
         next(name for name in names if torch.equal(held[name], theirs[name])) for names in groups
     }

@@ -43,13 +43,13 @@ def test_one_token_table_and_no_positions_in_files(tmp_path: Path) -> None:
 
 
 def test_a_text_begins_with_its_language(tmp_path: Path) -> None:
-    """By the call, or by the options of a checkpoint; as the oracle's do."""
+    """By the call, or by the options of a checkpoint; as the reference's do."""
     both = pair(case_of("m2m_100"), "seq2seq-lm", tmp_path)
-    inputs = inputs_of(case_of("m2m_100"), both.oracle.config)
+    inputs = inputs_of(case_of("m2m_100"), both.reference.config)
     given = {name: inputs[name] for name in ("input_ids", "attention_mask")}
     for beams in (1, 3):
         options: dict[str, Any] = {"num_beams": beams, "max_new_tokens": 9}
-        expected = both.oracle.generate(**given, **options, forced_bos_token_id=FRENCH)
+        expected = both.reference.generate(**given, **options, forced_bos_token_id=FRENCH)
         found = both.ours.generate(**given, **options, forced_bos_token_id=FRENCH)
         assert found[:, :2].tolist() == [[2, FRENCH]] * 3  # type: ignore[index]
         assert torch.equal(found, expected)  # type: ignore[arg-type]
@@ -81,12 +81,12 @@ def test_positions_of_a_cached_text_count_its_real_tokens() -> None:
 
 
 def test_texts_may_be_longer_than_the_options_say(tmp_path: Path) -> None:
-    """Sinusoids go on, as the oracle's table grows."""
+    """Sinusoids go on, as the reference's table grows."""
     both = pair(case_of("m2m_100"), "base", tmp_path, max_position_embeddings=16)
-    inputs = inputs_of(case_of("m2m_100"), both.oracle.config)
+    inputs = inputs_of(case_of("m2m_100"), both.reference.config)
     assert inputs["input_ids"].shape[1] > 16
     places = inputs["decoder_attention_mask"].bool()
-    found, expected = both.ours(**inputs).last_hidden_state, both.oracle(**inputs).last_hidden_state
+    found, expected = both.ours(**inputs).last_hidden_state, both.reference(**inputs).last_hidden_state
     assert difference(found, expected, places) < 1e-5
 
 

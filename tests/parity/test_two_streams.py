@@ -69,7 +69,7 @@ def test_kept_states(options: dict[str, Any], tmp_path: Path) -> None:
     kept: list[Any] = [None, None]
     for seed, length in enumerate((LENGTH, 6, 9)):
         inputs = text(length, seed)
-        theirs = models.oracle(**inputs, mems=kept[0], output_hidden_states=True)
+        theirs = models.reference(**inputs, mems=kept[0], output_hidden_states=True)
         ours = models.ours(**inputs, mems=kept[1], output_hidden_states=True)
         for our_state, their_state in zip(ours.hidden_states, theirs.hidden_states, strict=True):
             assert difference(our_state, their_state) < TOLERANCE
@@ -100,9 +100,9 @@ def test_when_states_are_kept(tmp_path: Path) -> None:
 
 
 def test_kept_states_of_padding(tmp_path: Path) -> None:
-    """Questions for, they are those of the oracle, of padding too."""
+    """Questions for, they are those of the reference, of padding too."""
     models = both(tmp_path)
-    theirs = models.oracle(**padded()).mems
+    theirs = models.reference(**padded()).mems
     for our_state, their_state in zip(models.ours(**padded(), use_mems=True).mems, theirs, strict=True):
         assert difference(our_state, their_state) < TOLERANCE
 
@@ -113,7 +113,7 @@ def test_second_half_counts_backwards(pack: bool, tmp_path: Path) -> None:
     models.ours.pack = pack
     inputs = padded()
     real = inputs["attention_mask"].bool()
-    theirs = models.oracle(**inputs).last_hidden_state
+    theirs = models.reference(**inputs).last_hidden_state
     assert difference(models.ours(**inputs).last_hidden_state, theirs, real) < TOLERANCE
     with pytest.raises(ValueError, match="even number of texts, not of 3"):
         models.ours(inputs["input_ids"][:3])
@@ -121,25 +121,25 @@ def test_second_half_counts_backwards(pack: bool, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("pack", [True, False], ids=["packed", "padded"])
 def test_causal_texts_with_padding(pack: bool, tmp_path: Path) -> None:
-    """The oracle takes no mask here: each text alone, without padding, is what it has to equal."""
+    """The reference takes no mask here: each text alone, without padding, is what it has to equal."""
     models = both(tmp_path, attn_type="uni")
     models.ours.pack = pack
     inputs = padded()
     states = models.ours(**inputs).last_hidden_state
     for row, length in enumerate(inputs["attention_mask"].sum(1).tolist()):
         alone = {name: inputs[name][row : row + 1, :length] for name in ("input_ids", "token_type_ids")}
-        assert difference(states[row : row + 1, :length], models.oracle(**alone).last_hidden_state) < TOLERANCE
+        assert difference(states[row : row + 1, :length], models.reference(**alone).last_hidden_state) < TOLERANCE
 
 
 @pytest.mark.parametrize("masked", [True, False], ids=["padded", "whole"])
 def test_both_streams(masked: bool, tmp_path: Path) -> None:
     """States and weights of both streams, gradients, and the first state of what is to be predicted among them."""
     models = both(tmp_path)
-    # without the first token of each order: it sees nobody, and there the oracle's gradients belong to scores that it
-    # has rounded away
+    # without the first token of each order: it sees nobody, and there the reference's gradients belong to scores that
+    # it has rounded away
     inputs = {**(padded() if masked else text()), **random_order(of_first=False)}
     real = padded()["attention_mask"].bool() if masked else torch.ones(BATCH, LENGTH).bool()
-    theirs = models.oracle(**inputs, output_hidden_states=True, output_attentions=True)
+    theirs = models.reference(**inputs, output_hidden_states=True, output_attentions=True)
     ours = models.ours(**inputs, output_hidden_states=True, output_attentions=True)
     assert ours.last_hidden_state.shape == (BATCH, 3, 32)
     assert difference(ours.last_hidden_state, theirs.last_hidden_state) < TOLERANCE
@@ -162,22 +162,24 @@ def compare_gradients(models: Pair, theirs: Tensor, ours: Tensor) -> None:
     (ours * direction).sum().backward()
     hidden = models.ours.body.embeddings.hidden.grad
     assert hidden.abs().max() > 0
-    assert difference(hidden, models.oracle.mask_emb.grad) < 1e-4  # they reach 100
-    assert difference(models.ours.body.embeddings.tokens.weight.grad, models.oracle.word_embedding.weight.grad) < 1e-4
+    assert difference(hidden, models.reference.mask_emb.grad) < 1e-4  # they reach 100
+    assert (
+        difference(models.ours.body.embeddings.tokens.weight.grad, models.reference.word_embedding.weight.grad) < 1e-4
+    )
 
 
 def test_states_of_both_streams_with_what_is_kept(tmp_path: Path) -> None:
     models = both(tmp_path)
-    theirs, ours = models.oracle(**text(7, 3)).mems, models.ours(**text(7, 3)).mems
+    theirs, ours = models.reference(**text(7, 3)).mems, models.ours(**text(7, 3)).mems
     inputs = {**text(), **random_order()}
     found = models.ours(**inputs, mems=ours).last_hidden_state
-    assert difference(found, models.oracle(**inputs, mems=theirs).last_hidden_state) < TOLERANCE
+    assert difference(found, models.reference(**inputs, mems=theirs).last_hidden_state) < TOLERANCE
 
 
 def test_predicted_tokens(tmp_path: Path) -> None:
     models = both(tmp_path, "causal-lm")
     inputs = {**padded(), **random_order(), "labels": torch.tensor([[3, 5, -100]] * BATCH)}
-    theirs, ours = models.oracle(**inputs), models.ours(**inputs)
+    theirs, ours = models.reference(**inputs), models.ours(**inputs)
     assert ours.logits.shape == (BATCH, 3, VOCABULARY)
     assert difference(ours.logits, theirs.logits) < TOLERANCE
     assert difference(ours.loss, theirs.loss) < TOLERANCE
@@ -191,12 +193,12 @@ def test_searched_answers(places: bool, tmp_path: Path) -> None:
         barred = torch.zeros(BATCH, LENGTH)
         barred[:, :2] = 1.0
         more = {"p_mask": barred, "cls_index": torch.tensor([2, 3, 0, 1])}
-    theirs, ours = models.oracle(**padded(), **more), models.ours(**padded(), **more)
+    theirs, ours = models.reference(**padded(), **more), models.ours(**padded(), **more)
     for name in ("start_top_log_probs", "start_top_index", "end_top_log_probs", "end_top_index", "cls_logits"):
         assert difference(ours[name].double(), theirs[name].double()) < TOLERANCE, name
     span = {"start_positions": torch.tensor([3, 2, 2, 5]), "end_positions": torch.tensor([4, 2, 3, 6])}
     found = models.ours(**padded(), **more, **span).loss
-    assert difference(found, models.oracle(**padded(), **more, **span).loss) < TOLERANCE
+    assert difference(found, models.reference(**padded(), **more, **span).loss) < TOLERANCE
 
 
 def test_masks_of_either_kind(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def test_texts_without_a_mask(task: str, told: bool, tmp_path: Path) -> None:
     lengths = {"lengths": torch.tensor((9, 7, 3))} if told else {}
     name = "logits" if task == "masked-lm" else "last_hidden_state"
     real = torch.arange(LENGTH)[None] < lengths["lengths"][:, None] if told else mask.bool()
-    theirs, ours = models.oracle(ids, **lengths)[name], models.ours(ids, **lengths)[name]
+    theirs, ours = models.reference(ids, **lengths)[name], models.ours(ids, **lengths)[name]
     assert difference(ours, theirs, real) < TOLERANCE
     assert (difference(ours, models.ours(ids, mask)[name], real) < TOLERANCE) is not told
 
@@ -53,16 +53,16 @@ def test_choices_without_a_mask(tmp_path: Path) -> None:
     models = both(tmp_path, "multiple-choice")
     ids = text()["input_ids"]
     choices = torch.stack((ids, ids.roll(1, 0)), 1)
-    assert difference(models.ours(choices).logits, models.oracle(choices).logits) < TOLERANCE
+    assert difference(models.ours(choices).logits, models.reference(choices).logits) < TOLERANCE
 
 
 @pytest.mark.parametrize("pack", [True, False], ids=["packed", "padded"])
 def test_states_at_padding_are_zeros(pack: bool, tmp_path: Path) -> None:
-    """In the oracle too, so heads that read them agree."""
+    """In the reference too, so heads that read them agree."""
     models = both(tmp_path)
     models.ours.pack = pack
     given = text(left=True)
-    theirs = models.oracle(**given, output_hidden_states=True).hidden_states
+    theirs = models.reference(**given, output_hidden_states=True).hidden_states
     ours = models.ours(**given, output_hidden_states=True).hidden_states
     for our_state, their_state in zip(ours, theirs, strict=True):
         assert not our_state[given["attention_mask"] == 0].any()
@@ -86,7 +86,7 @@ def test_languages(tmp_path: Path) -> None:
     given, langs = text(), torch.zeros(3, LENGTH, dtype=torch.long)
     real = given["attention_mask"].bool()
     plain = models.ours(**given).last_hidden_state
-    assert difference(plain, models.oracle(**given).last_hidden_state, real) < TOLERANCE
+    assert difference(plain, models.reference(**given).last_hidden_state, real) < TOLERANCE
     assert difference(plain, models.ours(**given, langs=langs).last_hidden_state, real) > 1e-3
     for options in ({}, {"n_langs": 3, "use_lang_emb": False}):
         model = create_model("xlm", {**XLM, **options})
@@ -106,17 +106,17 @@ def test_inputs_that_contradict_each_other() -> None:
 
 @pytest.mark.parametrize("pre_norm", [False, True], ids=["post", "pre"])
 def test_layers_left_out_in_training(pre_norm: bool, tmp_path: Path) -> None:
-    """The same layers as in the oracle from one seed, another choice from another, all of them in evaluation."""
+    """The same layers as in the reference from one seed, another choice from another, all of them in evaluation."""
     options = {"layerdrop": 0.5, "pre_norm": pre_norm, "n_layers": 6, "dropout": 0.0, "attention_dropout": 0.0}
     models = both(tmp_path, model_type="flaubert", **options)
     given = text()
     real = given["attention_mask"].bool()
     whole = models.ours(**given).last_hidden_state
-    assert difference(whole, models.oracle(**given).last_hidden_state, real) < TOLERANCE
+    assert difference(whole, models.reference(**given).last_hidden_state, real) < TOLERANCE
     found = []
     for seed in range(4):
         states = []
-        for model in (models.ours.train(), models.oracle.train()):
+        for model in (models.ours.train(), models.reference.train()):
             torch.manual_seed(seed)
             states.append(model(**given).last_hidden_state)
         assert difference(*states, real) < TOLERANCE
@@ -134,7 +134,7 @@ def test_searched_answers(model_type: str, told: bool, tmp_path: Path) -> None:
     barred = torch.zeros(3, LENGTH)
     barred[:, :2] = 1.0
     more = {"p_mask": barred, "cls_index": torch.tensor([2, 3, 0])} if told else {}
-    theirs, ours = models.oracle(**text(), **more), models.ours(**text(), **more)
+    theirs, ours = models.reference(**text(), **more), models.ours(**text(), **more)
     for name in ("start_top_log_probs", "start_top_index", "end_top_log_probs", "end_top_index", "cls_logits"):
         assert difference(ours[name].double(), theirs[name].double()) < TOLERANCE, name
 
@@ -143,23 +143,23 @@ ADAPTIVE: dict[str, Any] = {"asm": True, "asm_cutoffs": [40, 80], "asm_div_value
 
 
 def test_adaptive_softmax(tmp_path: Path) -> None:
-    """The oracle's fails on texts: its own parts on single states are what ours has to equal. Files keep its names."""
+    """The reference's fails on texts: its own parts on single states are what ours must equal. Files keep its names."""
     options = {**ADAPTIVE, "tie_word_embeddings": False}
     models = both(tmp_path, "masked-lm", **options)
     given = text()
     real = given["attention_mask"].bool()
     labels = given["input_ids"].masked_fill(~real, -100)
     with pytest.raises(RuntimeError, match="number of sizes provided"):
-        models.oracle(**given)
-    states = models.oracle.transformer(**given).last_hidden_state[real]
-    theirs, output = models.oracle.pred_layer.proj, models.ours(**given, labels=labels)
+        models.reference(**given)
+    states = models.reference.transformer(**given).last_hidden_state[real]
+    theirs, output = models.reference.pred_layer.proj, models.ours(**given, labels=labels)
     assert difference(output.logits[real], theirs.log_prob(states)) < TOLERANCE
     assert difference(output.loss, theirs(states, labels[real]).loss) < TOLERANCE
     assert difference(output.logits.exp().sum(-1), torch.ones(3, LENGTH)) < TOLERANCE
     output.loss.backward()
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in models.ours.head.parameters())
     models.ours.save_pretrained(tmp_path / "back")
-    _, info = type(models.oracle).from_pretrained(tmp_path / "back", output_loading_info=True)
+    _, info = type(models.reference).from_pretrained(tmp_path / "back", output_loading_info=True)
     assert not info["missing_keys"]
     assert not info["unexpected_keys"]
     assert torch.equal(from_pretrained(tmp_path / "back")(**given).logits, output.logits)

@@ -1,4 +1,4 @@
-"""A small folder for each documented tokenizer: its vocabulary files beside a config.json, and the oracle's class."""
+"""A small folder of each documented tokenizer: vocabulary files beside a config.json, and the reference's class."""
 
 from __future__ import annotations
 
@@ -189,8 +189,8 @@ def make(model_type: str, folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps({"model_type": model_type}))
 
 
-def oracle(model_type: str, folder: Path, *, fast: bool = False, **options: Any) -> Any:
-    """The oracle's documented class on that folder, the slow one where there is one."""
+def reference(model_type: str, folder: Path, *, fast: bool = False, **options: Any) -> Any:
+    """The reference's documented class on that folder, the slow one where there is one."""
     name = f"{RECIPES[model_type][1]}Tokenizer"
     slow = getattr(transformers, name, None)
     kind = (

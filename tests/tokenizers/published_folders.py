@@ -1,4 +1,4 @@
-"""Small folders in the published formats, written by the oracle: the slow files alone and the fast file alone."""
+"""Small folders in the published formats, written by the reference: the slow files alone and the fast file alone."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ XLNET_IDS = {
 }
 
 
-def _oracle(name: str, folder: Path, **options: Any) -> Any:
-    """The oracle's class on the vocabulary files of a folder."""
+def _reference(name: str, folder: Path, **options: Any) -> Any:
+    """The reference's class on the vocabulary files of a folder."""
     return getattr(transformers, name).from_pretrained(str(folder), **options)
 
 
@@ -90,14 +90,14 @@ def _vocabulary(name: str, lowercase: bool) -> dict[str, bytes]:
 
 
 def make(kind: str, folder: Path) -> tuple[Any, Any]:
-    """Write `folder`/slow and `folder`/fast; the oracle's slow and fast tokenizers."""
+    """Write `folder`/slow and `folder`/fast; the reference's slow and fast tokenizers."""
     raw = folder / "raw"
     name, options = KINDS[kind]
     raw.mkdir(parents=True)
     for file, content in _vocabulary(name.removeprefix("Distil"), options.get("do_lower_case", True)).items():
         (raw / file).write_bytes(content)
-    slow = _oracle(f"{name}Tokenizer", raw, **options)
-    fast = _oracle(f"{name}TokenizerFast", raw, **options)
+    slow = _reference(f"{name}Tokenizer", raw, **options)
+    fast = _reference(f"{name}TokenizerFast", raw, **options)
     slow.save_pretrained(folder / "slow")
     fast.save_pretrained(folder / "both")
     (folder / "fast").mkdir()

@@ -1,4 +1,4 @@
-"""Conversations by the published template: equal to the oracle's texts and ids; what a template must not do."""
+"""Conversations by the published template: equal to the reference's texts and ids; what a template must not do."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from eir_seq.errors import UserError
 from eir_seq.tokenizers import Tokenizer, load_tokenizer
 
-pytest.importorskip("transformers", reason="the oracle is not installed")
+pytest.importorskip("transformers", reason="the reference implementation is not installed")
 
 import transformers
 
@@ -56,7 +56,7 @@ def both(folder: Path) -> tuple[Tokenizer, Any]:
 
 @pytest.mark.parametrize("messages", [HELLO, TURNS, [HELLO, TURNS]])
 @pytest.mark.parametrize("prompt", [False, True])
-def test_as_the_oracle(both: tuple[Tokenizer, Any], messages: Any, prompt: bool) -> None:
+def test_as_the_reference(both: tuple[Tokenizer, Any], messages: Any, prompt: bool) -> None:
     ours, theirs = both
     options = {"add_generation_prompt": prompt}
     text = ours.apply_chat_template(messages, tokenize=False, **options)

@@ -1,4 +1,4 @@
-"""Formats that only close a text: Pegasus and Marian; ids equal to the oracle's."""
+"""Formats that only close a text: Pegasus and Marian; ids equal to the reference's."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from eir_seq.tokenizers import Tokenizer, load_tokenizer
 from eir_seq.tokenizers.closed import MarianTokenizer
 from tests.tokenizers.corpus import CONTROL, OWN, pairs
 
-pytest.importorskip("transformers", reason="the oracle is not installed")
+pytest.importorskip("transformers", reason="the reference implementation is not installed")
 
 import transformers
 
@@ -42,8 +42,8 @@ class Case(NamedTuple):
     raw: Path
     slow: Path
     fast: Path | None
-    oracle: Any
-    fast_oracle: Any
+    reference: Any
+    fast_reference: Any
 
 
 @pytest.fixture(scope="module", params=["pegasus", "pegasus-offset", "marian", "marian-separate"])
@@ -99,9 +99,9 @@ def texts(limit: int | None = None) -> tuple[list[str], list[str]]:
     return [*own, *(en for en, _ in pairs()[:limit])], [*own, *(de for _, de in pairs()[:limit])]
 
 
-def assert_equal(ours: Tokenizer, oracle: Any, *, limit: int | None = None) -> None:
+def assert_equal(ours: Tokenizer, reference: Any, *, limit: int | None = None) -> None:
     sources, targets = texts(limit)
-    found, expected = ours(sources, text_target=targets), oracle(sources, text_target=targets)
+    found, expected = ours(sources, text_target=targets), reference(sources, text_target=targets)
     for source, a, b in zip(sources, found["input_ids"], expected["input_ids"], strict=True):
         assert a == b, source
     for target, a, b in zip(targets, found["labels"], expected["labels"], strict=True):
@@ -109,44 +109,44 @@ def assert_equal(ours: Tokenizer, oracle: Any, *, limit: int | None = None) -> N
     for encoding, ids in zip(ours.encode_targets(targets), expected["labels"], strict=True):
         assert ours.add_target_specials(encoding.ids) == (ids, [0] * len(ids))
     for target, ids in zip(targets, expected["labels"], strict=True):
-        text = oracle.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        text = reference.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         assert ours.decode(ids, skip_special_tokens=True) == text, target
 
 
 def test_from_the_slow_files(case: Case) -> None:
     ours = load_tokenizer(case.raw)
-    assert_equal(ours, case.oracle)
-    assert_equal(load_tokenizer(case.slow), case.oracle, limit=60)
-    assert ours.vocab_size == len(case.oracle)
+    assert_equal(ours, case.reference)
+    assert_equal(load_tokenizer(case.slow), case.reference, limit=60)
+    assert ours.vocab_size == len(case.reference)
 
 
 def test_from_the_fast_file_alone(case: Case) -> None:
     if case.fast is None:
         pytest.skip("there is no fast class")
     ours = load_tokenizer(case.fast)
-    assert_equal(ours, case.fast_oracle)
-    assert ours.vocab_size == len(case.fast_oracle)
+    assert_equal(ours, case.fast_reference)
+    assert ours.vocab_size == len(case.fast_reference)
 
 
 def test_methods(case: Case, tmp_path: Path) -> None:
     for folder in filter(None, (case.raw, case.fast)):
-        ours, oracle = load_tokenizer(folder), case.oracle
+        ours, reference = load_tokenizer(folder), case.reference
         unk, eos = ours.unk_id, ours.eos_id
         for arguments in ((A,), (A, B), ([],), (A, []), ([5, unk, eos],)):
             built = ours.build_inputs_with_special_tokens(*arguments)
-            assert built == oracle.build_inputs_with_special_tokens(*arguments)
-            assert ours.get_special_tokens_mask(*arguments) == oracle.get_special_tokens_mask(*arguments)
+            assert built == reference.build_inputs_with_special_tokens(*arguments)
+            assert ours.get_special_tokens_mask(*arguments) == reference.get_special_tokens_mask(*arguments)
             assert ours.create_token_type_ids_from_sequences(*arguments) == [0] * len(built)
         ids = [5, unk, eos, ours.pad_id, 9]
-        expected = oracle.get_special_tokens_mask(ids, already_has_special_tokens=True)
+        expected = reference.get_special_tokens_mask(ids, already_has_special_tokens=True)
         assert ours.get_special_tokens_mask(ids, already_has_special_tokens=True) == expected
         for role in ("bos", "eos", "unk", "sep", "pad", "cls", "mask"):
-            assert getattr(ours, f"{role}_id") == getattr(oracle, f"{role}_token_id"), role
+            assert getattr(ours, f"{role}_id") == getattr(reference, f"{role}_token_id"), role
     assert_saved_vocabulary(load_tokenizer(case.raw), tmp_path / "a", case.raw)
 
 
 @pytest.mark.parametrize("files", ["slow", "fast"])
-def test_saved_is_loaded_and_the_oracle_loads_it_too(case: Case, files: str, tmp_path: Path) -> None:
+def test_saved_is_loaded_and_the_reference_loads_it_too(case: Case, files: str, tmp_path: Path) -> None:
     folder = getattr(case, files)
     if folder is None:
         pytest.skip("there is no fast class")
@@ -174,7 +174,7 @@ def test_marian_has_two_sides(case: Case) -> None:
     assert ours(text, text_target=text) == first
     plain = load_tokenizer(case.raw)
     source = plain(text[0])["input_ids"]
-    expected = case.oracle.decode(source, skip_special_tokens=True, use_source_tokenizer=True)
+    expected = case.reference.decode(source, skip_special_tokens=True, use_source_tokenizer=True)
     if case.kind == "marian":
         assert plain.decode(source, skip_special_tokens=True, use_source_tokenizer=True) == expected == text[0]
         assert plain.supported_language_codes == (">>deu<<", ">>fra<<")

@@ -120,11 +120,11 @@ class TestMT5:
     def test_states(self, mt5: Path) -> None:
         model = MT5Model.from_pretrained(mt5)
         tokenizer = AutoTokenizer.from_pretrained(mt5)
-        oracle = transformers.T5Tokenizer.from_pretrained(str(mt5))
+        reference = transformers.T5Tokenizer.from_pretrained(str(mt5))
         inputs = tokenizer(self.article, return_tensors="pt")
         labels = tokenizer(text_target=self.summary, return_tensors="pt")
-        assert_same(inputs, oracle(self.article, return_tensors="pt"))
-        assert_same(labels, oracle(text_target=self.summary, return_tensors="pt"))
+        assert_same(inputs, reference(self.article, return_tensors="pt"))
+        assert_same(labels, reference(text_target=self.summary, return_tensors="pt"))
         outputs = model(input_ids=inputs["input_ids"], decoder_input_ids=labels["input_ids"])
         assert outputs.last_hidden_state.shape == (*labels.input_ids.shape, 16)
         decoder_input_ids = tokenizer(text_target=self.summary, return_tensors="np").input_ids
@@ -135,8 +135,8 @@ class TestMT5:
         model = MT5ForConditionalGeneration.from_pretrained(mt5)
         tokenizer = AutoTokenizer.from_pretrained(mt5)
         inputs = tokenizer(self.article, text_target=self.summary, return_tensors="pt")
-        oracle = transformers.T5Tokenizer.from_pretrained(str(mt5))
-        assert_same(inputs, oracle(self.article, text_target=self.summary, return_tensors="pt"))
+        reference = transformers.T5Tokenizer.from_pretrained(str(mt5))
+        assert_same(inputs, reference(self.article, text_target=self.summary, return_tensors="pt"))
         outputs = model(**inputs)
         assert outputs.loss.isfinite()
 
@@ -151,9 +151,9 @@ class TestMT5:
             "summarize: studies have shown that owning a dog is good for you", return_tensors="pt"
         ).input_ids  # Batch size 1
         outputs = model.generate(input_ids, max_new_tokens=9)
-        oracle = transformers.T5Tokenizer.from_pretrained(str(mt5))
+        reference = transformers.T5Tokenizer.from_pretrained(str(mt5))
         for skip in (True, False):
-            expected = oracle.decode(outputs[0], skip_special_tokens=skip)
+            expected = reference.decode(outputs[0], skip_special_tokens=skip)
             assert tokenizer.decode(outputs[0], skip_special_tokens=skip) == expected
 
     def test_encoder(self, mt5: Path) -> None:
@@ -172,10 +172,10 @@ class TestT5Gemma:
         messages = [{"role": "user", "content": "Tell me an unknown interesting biology fact about the brain."}]
         options: dict[str, Any] = {"return_tensors": "pt", "return_dict": True, "add_generation_prompt": True}
         input_ids = tokenizer.apply_chat_template(messages, **options).to(model.device)
-        oracle = transformers.GemmaTokenizer.from_pretrained(str(t5gemma))
-        assert_same(input_ids, oracle.apply_chat_template(messages, **options))
+        reference = transformers.GemmaTokenizer.from_pretrained(str(t5gemma))
+        assert_same(input_ids, reference.apply_chat_template(messages, **options))
         outputs = model.generate(**input_ids, max_new_tokens=8)
-        assert tokenizer.decode(outputs[0]) == oracle.decode(outputs[0])
+        assert tokenizer.decode(outputs[0]) == reference.decode(outputs[0])
         assert tokenizer.decode(outputs[0]).startswith("<bos>")
 
     def test_classes(self, t5gemma: Path) -> None:
@@ -205,12 +205,12 @@ class TestT5Gemma:
     def test_padding_side(self, t5gemma: Path) -> None:
         """As the fast class, which is the default one there, pads."""
         texts = ["Hello, my dog is cute", "Hello"]
-        oracle = transformers.GemmaTokenizerFast.from_pretrained(str(t5gemma))
+        reference = transformers.GemmaTokenizerFast.from_pretrained(str(t5gemma))
         tokenizer = AutoTokenizer.from_pretrained(t5gemma)
-        assert tokenizer.padding_side == oracle.padding_side == "left"
-        assert_same(tokenizer(texts, padding=True), oracle(texts, padding=True))
-        tokenizer.padding_side = oracle.padding_side = "right"
-        assert_same(tokenizer(texts, padding=True), oracle(texts, padding=True))
+        assert tokenizer.padding_side == reference.padding_side == "left"
+        assert_same(tokenizer(texts, padding=True), reference(texts, padding=True))
+        tokenizer.padding_side = reference.padding_side = "right"
+        assert_same(tokenizer(texts, padding=True), reference(texts, padding=True))
 
 
 class TestMVP:
@@ -227,12 +227,12 @@ class TestMVP:
         loss.backward()
         with torch.no_grad():
             generated_ids = model.generate(**inputs, max_new_tokens=9)
-        oracle = transformers.MvpTokenizerFast.from_pretrained(str(mvp))
+        reference = transformers.MvpTokenizerFast.from_pretrained(str(mvp))
         generated_text = tokenizer.batch_decode(generated_ids, skip_special_tokens=True)
-        assert generated_text == oracle.batch_decode(generated_ids, skip_special_tokens=True)
-        assert tokenizer.batch_decode(generated_ids) == oracle.batch_decode(generated_ids)
-        assert tokenizer("Hello world")["input_ids"] == oracle("Hello world")["input_ids"]
-        assert tokenizer(" Hello world")["input_ids"] == oracle(" Hello world")["input_ids"]
+        assert generated_text == reference.batch_decode(generated_ids, skip_special_tokens=True)
+        assert tokenizer.batch_decode(generated_ids) == reference.batch_decode(generated_ids)
+        assert tokenizer("Hello world")["input_ids"] == reference("Hello world")["input_ids"]
+        assert tokenizer(" Hello world")["input_ids"] == reference(" Hello world")["input_ids"]
 
     def test_answer(self, mvp: Path) -> None:
         tokenizer = AutoTokenizer.from_pretrained(mvp)
@@ -247,8 +247,8 @@ class TestMVP:
         loss.backward()
         predict_answer_tokens = inputs.input_ids[0, 18 : 19 + 1]
         predict_answer = tokenizer.decode(predict_answer_tokens)
-        oracle = transformers.MvpTokenizerFast.from_pretrained(str(mvp))
-        assert predict_answer == oracle.decode(predict_answer_tokens)
+        reference = transformers.MvpTokenizerFast.from_pretrained(str(mvp))
+        assert predict_answer == reference.decode(predict_answer_tokens)
 
     def test_one_label_for_a_text(self, mvp: Path) -> None:
         tokenizer = AutoTokenizer.from_pretrained(mvp)
@@ -274,25 +274,25 @@ class TestM2M100:
     def test_to_another_language(self, m2m100: Path) -> None:
         model = M2M100ForConditionalGeneration.from_pretrained(m2m100)
         tokenizer = AutoTokenizer.from_pretrained(m2m100)
-        oracle = transformers.M2M100Tokenizer.from_pretrained(str(m2m100))
+        reference = transformers.M2M100Tokenizer.from_pretrained(str(m2m100))
         text_to_translate = "Life is like a box of chocolates"
         model_inputs = tokenizer(text_to_translate, return_tensors="pt")
-        assert_same(model_inputs, oracle(text_to_translate, return_tensors="pt"))
+        assert_same(model_inputs, reference(text_to_translate, return_tensors="pt"))
         # translate to French
         gen_tokens = model.generate(**model_inputs, forced_bos_token_id=tokenizer.get_lang_id("fr"), max_new_tokens=9)
-        assert gen_tokens[0, :2].tolist() == [2, oracle.get_lang_id("fr")]
+        assert gen_tokens[0, :2].tolist() == [2, reference.get_lang_id("fr")]
         for skip in (True, False):
-            expected = oracle.batch_decode(gen_tokens, skip_special_tokens=skip)
+            expected = reference.batch_decode(gen_tokens, skip_special_tokens=skip)
             assert tokenizer.batch_decode(gen_tokens, skip_special_tokens=skip) == expected
             assert tokenizer.decode(gen_tokens[0], skip_special_tokens=skip) == expected[0]
 
     def test_the_language_changes(self, m2m100: Path) -> None:
         tokenizer = M2M100Tokenizer.from_pretrained(m2m100)
-        oracle = transformers.M2M100Tokenizer.from_pretrained(str(m2m100))
+        reference = transformers.M2M100Tokenizer.from_pretrained(str(m2m100))
         hi_text = "जीवन एक चॉकलेट बॉक्स की तरह है।"
         for language in ("hi", "zh"):
-            tokenizer.src_lang = oracle.src_lang = language
-            assert_same(tokenizer(hi_text, return_tensors="pt"), oracle(hi_text, return_tensors="pt"))
+            tokenizer.src_lang = reference.src_lang = language
+            assert_same(tokenizer(hi_text, return_tensors="pt"), reference(hi_text, return_tensors="pt"))
 
     def test_training(self, m2m100: Path) -> None:
         model = M2M100ForConditionalGeneration.from_pretrained(m2m100)
@@ -301,9 +301,9 @@ class TestM2M100:
         src_text = " UN Chief Says There Is No Military Solution in Syria"
         tgt_text = "Şeful ONU declară că nu există o soluţie militară în Siria"
         model_inputs = tokenizer(src_text, text_target=tgt_text, return_tensors="pt")
-        oracle = transformers.M2M100Tokenizer.from_pretrained(str(m2m100), **languages)
-        assert_same(model_inputs, oracle(src_text, text_target=tgt_text, return_tensors="pt"))
-        assert_same(tokenizer(text_target=tgt_text), oracle(text_target=tgt_text))
+        reference = transformers.M2M100Tokenizer.from_pretrained(str(m2m100), **languages)
+        assert_same(model_inputs, reference(src_text, text_target=tgt_text, return_tensors="pt"))
+        assert_same(tokenizer(text_target=tgt_text), reference(text_target=tgt_text))
         outputs = model(**model_inputs)  # should work
         assert outputs.loss.isfinite()
 
@@ -377,16 +377,16 @@ def test_what_calls_do_by_default_is_read_and_kept(mvp: Path, tmp_path: Path) ->
         "clean_up_tokenization_spaces": True,
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
-    oracle = transformers.MvpTokenizerFast.from_pretrained(str(folder))
+    reference = transformers.MvpTokenizerFast.from_pretrained(str(folder))
     texts = ["it is n't here , is it ?", "a film"]
     load_tokenizer(folder).save(tmp_path / "copy")
     for place in (folder, tmp_path / "copy"):
         ours = load_tokenizer(place)
-        assert ours(texts, padding=True, truncation=True) == dict(oracle(texts, padding=True, truncation=True))
+        assert ours(texts, padding=True, truncation=True) == dict(reference(texts, padding=True, truncation=True))
         ids = ours(texts[0])["input_ids"]
         for clean in (None, True, False):
             given = {"skip_special_tokens": True, "clean_up_tokenization_spaces": clean}
-            assert ours.decode(ids, **given) == oracle.decode(ids, **given)
+            assert ours.decode(ids, **given) == reference.decode(ids, **given)
         assert ours.decode(ids) == "<s>it isn't here, is it?</s>"
     without_limit = {**config, "model_max_length": 10**30}
     (folder / "tokenizer_config.json").write_text(json.dumps(without_limit))
@@ -415,8 +415,8 @@ def test_which_text_of_a_pair_is_cut(mvp: Path, truncation: str) -> None:
     pair = ("The film is long and slow.", "It was fun.")
     tokenizer = Tokenizer.from_pretrained(mvp)
     given = {"truncation": truncation, "max_length": len(tokenizer(*pair).input_ids) - 2}
-    oracle = transformers.MvpTokenizerFast.from_pretrained(str(mvp))
-    assert tokenizer(*pair, **given) == dict(oracle(*pair, **given))
+    reference = transformers.MvpTokenizerFast.from_pretrained(str(mvp))
+    assert tokenizer(*pair, **given) == dict(reference(*pair, **given))
 
 
 def test_the_examples_of_docstrings() -> None:

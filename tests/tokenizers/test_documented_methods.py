@@ -1,4 +1,4 @@
-"""The methods with published names: equal to the oracle's on the formats of T5 and of RoBERTa, BART and MVP."""
+"""The methods with published names: equal to the reference's on the formats of T5 and of RoBERTa, BART and MVP."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from eir_seq.tokenizers.backend import ROLES
 from eir_seq.tokenizers.byte_level import ERRORS
 from tests.tokenizers.corpus import CONTROL, OWN, pairs
 
-pytest.importorskip("transformers", reason="the oracle is not installed")
+pytest.importorskip("transformers", reason="the reference implementation is not installed")
 
 import transformers
 
@@ -27,7 +27,7 @@ A, B = [5, 6, 7], [8, 9]
 
 @pytest.fixture(scope="module")
 def t5(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
-    """A folder with both files, and the oracle's slow tokenizer."""
+    """A folder with both files, and the reference's slow tokenizer."""
     folder = tmp_path_factory.mktemp("t5")
     train_sentencepiece(folder / "spiece.model", **T5_IDS)
     slow = transformers.T5Tokenizer.from_pretrained(str(folder))
@@ -49,24 +49,24 @@ def with_tokenizer_json(folder: Path, to: Path) -> Path:
     return both
 
 
-def assert_methods(ours: Tokenizer, oracle: Any, *, types: bool = True) -> None:
+def assert_methods(ours: Tokenizer, reference: Any, *, types: bool = True) -> None:
     for role in ROLES:
         for name in (f"{role}_token", f"{role}_token_id"):
-            assert getattr(ours, name) == getattr(oracle, name), name
+            assert getattr(ours, name) == getattr(reference, name), name
             with pytest.raises(AttributeError, match=rf"{name} is read only; load_tokenizer\(..., {role}_token="):
-                setattr(ours, name, getattr(oracle, name))
+                setattr(ours, name, getattr(reference, name))
     for arguments in ((A,), (A, B), ([],), (A, [])):
         built = ours.build_inputs_with_special_tokens(*arguments)
-        assert built == oracle.build_inputs_with_special_tokens(*arguments)
+        assert built == reference.build_inputs_with_special_tokens(*arguments)
         mask = ours.get_special_tokens_mask(*arguments)
-        assert mask == oracle.get_special_tokens_mask(*arguments)
+        assert mask == reference.get_special_tokens_mask(*arguments)
         assert len(mask) == len(built)
         if types:
             assert ours.create_token_type_ids_from_sequences(*arguments) == (
-                oracle.create_token_type_ids_from_sequences(*arguments)
+                reference.create_token_type_ids_from_sequences(*arguments)
             )
-    ids = [*built, *oracle.all_special_ids[:3], 11]
-    expected = oracle.get_special_tokens_mask(ids, already_has_special_tokens=True)
+    ids = [*built, *reference.all_special_ids[:3], 11]
+    expected = reference.get_special_tokens_mask(ids, already_has_special_tokens=True)
     assert ours.get_special_tokens_mask(ids, already_has_special_tokens=True) == expected
 
 
@@ -163,7 +163,7 @@ class TestT5:
         tokens = slow.tokenize("The film is long.")
         assert ours.convert_tokens_to_string(tokens) == slow.convert_tokens_to_string(tokens) == "The film is long."
 
-    def test_pairs_are_cut_as_the_oracle_cuts_them(self, t5: tuple[Path, Any]) -> None:
+    def test_pairs_are_cut_as_the_reference_cuts_them(self, t5: tuple[Path, Any]) -> None:
         folder, slow = t5
         ours = load_tokenizer(folder, use_fast=False)
         first, second = [*OWN, "short"], [*OWN[::-1], "the quick brown fox jumps over the lazy dog" * 2]
@@ -227,12 +227,12 @@ class TestSampling:
         ours = load_tokenizer(folder, use_fast=False, sp_model_kwargs={"enable_sampling": True, **kwargs})
         assert ours(OWN)["input_ids"] == slow(OWN)["input_ids"]
 
-    def test_as_often_as_the_oracle_draws_them(self, t5: tuple[Path, Any]) -> None:
+    def test_as_often_as_the_reference_draws_them(self, t5: tuple[Path, Any]) -> None:
         folder, _ = t5
         kwargs = {"enable_sampling": True, "nbest_size": 3, "alpha": 0.5}
-        oracle = transformers.T5Tokenizer.from_pretrained(str(folder), sp_model_kwargs=kwargs)
+        reference = transformers.T5Tokenizer.from_pretrained(str(folder), sp_model_kwargs=kwargs)
         text, draws = "jumping", 1500
-        expected = Counter(tuple(oracle(text)["input_ids"]) for _ in range(draws))
+        expected = Counter(tuple(reference(text)["input_ids"]) for _ in range(draws))
         found = Counter(map(tuple, load_tokenizer(folder, sp_model_kwargs=kwargs)([text] * draws)["input_ids"]))
         assert set(found) == set(expected)
         assert len(found) == 3

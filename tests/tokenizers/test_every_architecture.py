@@ -15,9 +15,9 @@ from eir_seq.tokenizers import Tokenizer, load_tokenizer
 from eir_seq.tokenizers.targets import target_end, target_frame
 from tests.tokenizers.corpus import CONTROL, OWN, lines
 
-pytest.importorskip("transformers", reason="the oracle is not installed")
+pytest.importorskip("transformers", reason="the reference implementation is not installed")
 
-from tests.tokenizers.architecture_folders import RECIPES, make, oracle
+from tests.tokenizers.architecture_folders import RECIPES, make, reference
 
 SPECIALS_IN_TEXT = [
     "a [MASK] b [SEP]c[CLS]",
@@ -46,7 +46,7 @@ WITH_ALL_LINES = {"prophetnet", "xlm-prophetnet", "xlm-roberta", "blenderbot", "
 WITH_ALL_LINES |= {"qwen2", "llama", "gemma"}
 # One text is lower-cased differently: only whole words have a final sigma.
 DIFFERS = {"prophetnet": [text for text in OWN if "\u039f\u0394\u039f\u03a3" in text]}
-# The classes do without types of pairs, as their models do; the oracle's function still counts them, or forgets
+# The classes do without types of pairs, as their models do; the reference's function still counts them, or forgets
 # special tokens. Of Blenderbot's pairs one of its classes leaves out the second text and one the end.
 OTHER_TYPES = {"bert-generation", "bigbird_pegasus", "blenderbot", "cohere", "gemma", "gpt_neox", "llama", "marian"}
 OTHER_TYPES |= {"prophetnet", "reformer", "xlm-prophetnet", "qwen2"}
@@ -87,7 +87,7 @@ def test_a_text_that_is_written_ends_once(model_type: str, tmp_path: Path) -> No
 @pytest.mark.parametrize("model_type", FIRST_OF_A_KIND)
 def test_ids(model_type: str, tmp_path: Path) -> None:
     make(model_type, tmp_path)
-    ours, theirs = load_tokenizer(tmp_path), oracle(model_type, tmp_path)
+    ours, theirs = load_tokenizer(tmp_path), reference(model_type, tmp_path)
     limit = None if model_type in WITH_ALL_LINES else 120
     chosen = [text for text in texts(limit) if text not in DIFFERS.get(model_type, [])]
     assert_equal(ours, theirs, chosen)
@@ -112,11 +112,11 @@ def test_ids(model_type: str, tmp_path: Path) -> None:
 def test_by_the_name_alone(model_type: str, tmp_path: Path) -> None:
     """Architectures that share a tokenizer: it is known by each name."""
     make(model_type, tmp_path)
-    assert_equal(load_tokenizer(tmp_path), oracle(model_type, tmp_path), texts(10))
+    assert_equal(load_tokenizer(tmp_path), reference(model_type, tmp_path), texts(10))
 
 
 @pytest.mark.parametrize("model_type", FIRST_OF_A_KIND)
-def test_saved_copied_and_read_by_the_oracle(model_type: str, tmp_path: Path) -> None:
+def test_saved_copied_and_read_by_the_reference(model_type: str, tmp_path: Path) -> None:
     import transformers
 
     make(model_type, tmp_path / "a")
@@ -133,9 +133,9 @@ def test_saved_copied_and_read_by_the_oracle(model_type: str, tmp_path: Path) ->
 @pytest.mark.parametrize("model_type", ["ctrl", "blenderbot-small", "llama", "gemma", "xlm-prophetnet", "deberta"])
 def test_texts_come_back(model_type: str, tmp_path: Path) -> None:
     make(model_type, tmp_path)
-    ours, theirs = load_tokenizer(tmp_path), oracle(model_type, tmp_path)
+    ours, theirs = load_tokenizer(tmp_path), reference(model_type, tmp_path)
     for text in texts(200)[len(OWN) :]:
-        if model_type == "llama" and "<unk>" in text:  # the oracle's class takes off a space too many
+        if model_type == "llama" and "<unk>" in text:  # the reference's class takes off a space too many
             continue
         ids = theirs(text)["input_ids"]
         expected = theirs.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
@@ -159,7 +159,7 @@ def test_offsets_of_words(model_type: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("model_type", "like"), [("luke", "roberta"), ("markuplm", "roberta"), ("roc_bert", "bert")])
 def test_texts_of_those_with_inputs_beside_tokens(model_type: str, like: str, tmp_path: Path) -> None:
     make(like, tmp_path)
-    theirs = oracle(like, tmp_path)
+    theirs = reference(like, tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
     ours = load_tokenizer(tmp_path)
     assert_equal(ours, theirs, texts(30))
@@ -178,20 +178,20 @@ def test_texts_of_those_with_inputs_beside_tokens(model_type: str, like: str, tm
 def test_llama_between_special_tokens(legacy: bool, fast: bool, tmp_path: Path) -> None:
     make("llama", tmp_path)
     flags = {"legacy": legacy, "add_bos_token": False, "add_eos_token": True}
-    ours, theirs = load_tokenizer(tmp_path, **flags), oracle("llama", tmp_path, **flags)
+    ours, theirs = load_tokenizer(tmp_path, **flags), reference("llama", tmp_path, **flags)
     assert_equal(ours, theirs, [*texts(20), "Hello <s>. </s>x", "<s> x"])
     if fast:
-        oracle("llama", tmp_path, fast=True, **flags).save_pretrained(tmp_path)
+        reference("llama", tmp_path, fast=True, **flags).save_pretrained(tmp_path)
         flags.pop("legacy")
         for options in (flags, {"add_bos_token": True, "add_eos_token": False}):
             ours = load_tokenizer(tmp_path, **options)
-            assert_equal(ours, oracle("llama", tmp_path, fast=True, **options), texts(20))
+            assert_equal(ours, reference("llama", tmp_path, fast=True, **options), texts(20))
 
 
 def test_a_plain_json_keeps_its_own_framing(tmp_path: Path) -> None:
     """Where the files say that no class of an architecture is meant, tokenizer.json has the last word."""
     make("llama", tmp_path)
-    oracle("llama", tmp_path, fast=True, add_bos_token=False, add_eos_token=True).save_pretrained(tmp_path)
+    reference("llama", tmp_path, fast=True, add_bos_token=False, add_eos_token=True).save_pretrained(tmp_path)
     (tmp_path / "tokenizer.model").unlink()
     config = json.loads((tmp_path / "tokenizer_config.json").read_text())
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}))

@@ -1,4 +1,4 @@
-"""Formats with a token for the language: M2M100, mBART, mBART-50, NLLB; ids equal to the oracle's."""
+"""Formats with a token for the language: M2M100, mBART, mBART-50, NLLB; ids equal to the reference's."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from eir_seq.tokenizers.languages import TranslationTokenizer
 from eir_seq.tokenizers.targets import target_frame
 from tests.tokenizers.corpus import CONTROL, OWN, pairs
 
-pytest.importorskip("transformers", reason="the oracle is not installed")
+pytest.importorskip("transformers", reason="the reference implementation is not installed")
 
 import transformers
 
@@ -53,9 +53,9 @@ def texts(limit: int | None = None) -> tuple[list[str], list[str]]:
 WITH_ALL_LINES = ("m2m100", "mbart", "nllb")  # one kind of each class; fewer lines for the variants
 
 
-def assert_equal(ours: Tokenizer, oracle: object, *, limit: int | None = 60) -> None:
+def assert_equal(ours: Tokenizer, reference: object, *, limit: int | None = 60) -> None:
     sources, targets = texts(limit)
-    found, expected = ours(sources, text_target=targets), dict(oracle(sources, text_target=targets))
+    found, expected = ours(sources, text_target=targets), dict(reference(sources, text_target=targets))
     for source, a, b in zip(sources, found["input_ids"], expected["input_ids"], strict=True):
         assert a == b, source
     assert found["labels"] == expected["labels"]
@@ -65,42 +65,44 @@ def assert_equal(ours: Tokenizer, oracle: object, *, limit: int | None = 60) -> 
     for encoding, ids in zip(ours.encode_targets(targets), expected["labels"], strict=True):
         assert ours.add_target_specials(encoding.ids) == (ids, [0] * len(ids))
     for row, text in zip(expected["input_ids"], sources, strict=True):
-        assert ours.decode(row, skip_special_tokens=True) == oracle.decode(
+        assert ours.decode(row, skip_special_tokens=True) == reference.decode(
             row, skip_special_tokens=True, clean_up_tokenization_spaces=False
         ), text
 
 
 def test_from_the_slow_files(case: tuple[str, Folder]) -> None:
     ours = load(case[1].raw)
-    assert_equal(ours, case[1].oracle, limit=None if case[0] in WITH_ALL_LINES else 60)
-    assert_equal(load(case[1].slow), case[1].oracle)
-    assert ours.vocab_size == len(case[1].oracle)
+    assert_equal(ours, case[1].reference, limit=None if case[0] in WITH_ALL_LINES else 60)
+    assert_equal(load(case[1].slow), case[1].reference)
+    assert ours.vocab_size == len(case[1].reference)
 
 
 def test_from_the_fast_file_alone(case: tuple[str, Folder]) -> None:
     if case[1].fast is None:
         pytest.skip("there is no fast class")
     ours = load(case[1].fast)
-    assert_equal(ours, case[1].fast_oracle, limit=None if case[0] in WITH_ALL_LINES else 60)
-    assert ours.vocab_size == len(case[1].fast_oracle)
+    assert_equal(ours, case[1].fast_reference, limit=None if case[0] in WITH_ALL_LINES else 60)
+    assert ours.vocab_size == len(case[1].fast_reference)
 
 
 def test_methods(case: tuple[str, Folder], tmp_path: Path) -> None:
     kind, folder = case
-    ours, oracle = load(folder.slow), folder.oracle
+    ours, reference = load(folder.slow), folder.reference
     for arguments in ((A,), (A, B), ([],), (A, [])):
         built = ours.build_inputs_with_special_tokens(*arguments)
-        assert built == oracle.build_inputs_with_special_tokens(*arguments)
-        assert ours.get_special_tokens_mask(*arguments) == oracle.get_special_tokens_mask(*arguments)
+        assert built == reference.build_inputs_with_special_tokens(*arguments)
+        assert ours.get_special_tokens_mask(*arguments) == reference.get_special_tokens_mask(*arguments)
         assert ours.create_token_type_ids_from_sequences(*arguments) == [0] * len(built)
-    ids = [*built, *oracle.all_special_ids[:9], 11]
-    expected = oracle.get_special_tokens_mask(ids, already_has_special_tokens=True)
+    ids = [*built, *reference.all_special_ids[:9], 11]
+    expected = reference.get_special_tokens_mask(ids, already_has_special_tokens=True)
     assert ours.get_special_tokens_mask(ids, already_has_special_tokens=True) == expected
     for role in ("bos", "eos", "unk", "sep", "pad", "cls", "mask"):
-        assert getattr(ours, f"{role}_id") == getattr(oracle, f"{role}_token_id"), role
+        assert getattr(ours, f"{role}_id") == getattr(reference, f"{role}_token_id"), role
     for code in ours.languages:
         token = f"__{code}__" if kind.startswith("plbart") else code
-        token_id = oracle.get_lang_id(code) if kind in ("m2m100", "wmt21") else oracle.convert_tokens_to_ids(token)
+        token_id = (
+            reference.get_lang_id(code) if kind in ("m2m100", "wmt21") else reference.convert_tokens_to_ids(token)
+        )
         assert ours.get_lang_id(code) == token_id
     if ours.tgt_lang is not None:
         assert ours.target_language_id == ours.get_lang_id(ours.tgt_lang)
@@ -116,12 +118,12 @@ def test_the_languages_can_be_changed(case: tuple[str, Folder]) -> None:
         pytest.skip("without languages")
     changed = load(folder.raw, src_lang=target, tgt_lang=ours.src_lang)
     ours.src_lang, ours.tgt_lang = changed.src_lang, changed.tgt_lang
-    folder.oracle.src_lang, before = target, folder.oracle.src_lang
+    folder.reference.src_lang, before = target, folder.reference.src_lang
     try:
-        assert ours(text)["input_ids"] == changed(text)["input_ids"] == folder.oracle(text)["input_ids"]
+        assert ours(text)["input_ids"] == changed(text)["input_ids"] == folder.reference(text)["input_ids"]
     finally:
-        folder.oracle.src_lang = before
-    assert changed(text, text_target=text)["labels"] == folder.oracle(text)["input_ids"]
+        folder.reference.src_lang = before
+    assert changed(text, text_target=text)["labels"] == folder.reference(text)["input_ids"]
     assert ours.fingerprint() == changed.fingerprint() != load(folder.raw).fingerprint()
 
 
@@ -163,7 +165,7 @@ def test_faults(case: tuple[str, Folder], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("files", ["slow", "fast"])
-def test_saved_is_loaded_and_the_oracle_loads_it_too(case: tuple[str, Folder], files: str, tmp_path: Path) -> None:
+def test_saved_is_loaded_and_the_reference_loads_it_too(case: tuple[str, Folder], files: str, tmp_path: Path) -> None:
     folder = getattr(case[1], files)
     if folder is None:
         pytest.skip("there is no fast class")
@@ -174,8 +176,8 @@ def test_saved_is_loaded_and_the_oracle_loads_it_too(case: tuple[str, Folder], f
     for other in (again, copy):
         assert other.fingerprint() == ours.fingerprint()
         assert other(sources, text_target=targets) == ours(sources, text_target=targets)
-    oracle = transformers.AutoTokenizer.from_pretrained(str(tmp_path), use_fast=files == "fast")
-    assert_equal(again, oracle)
+    reference = transformers.AutoTokenizer.from_pretrained(str(tmp_path), use_fast=files == "fast")
+    assert_equal(again, reference)
 
 
 def test_offsets(case: tuple[str, Folder]) -> None:
@@ -213,7 +215,7 @@ def test_the_published_order_of_nllb(tmp_path: Path, case: tuple[str, Folder]) -
     bare = shutil.copytree(case[1].raw, tmp_path / "bare")
     (bare / "tokenizer_config.json").unlink()
     (bare / "config.json").write_text(json.dumps({"model_type": "nllb-moe"}))
-    ours, pieces = load(bare), len(case[1].oracle) - 204
+    ours, pieces = load(bare), len(case[1].reference) - 204
     assert ours.get_lang_id("eng_Latn") - pieces == 256047 - 256000
     assert ours.mask_id is not None
     assert ours.mask_id - pieces == 256203 - 256000

@@ -1,4 +1,4 @@
-"""What a tokenizer gives, passed to the model of the same folder as it stands: values equal to the oracle's."""
+"""What a tokenizer gives, passed to the model of the same folder as it stands: values equal to the reference's."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from eir_seq.models import from_pretrained
 from eir_seq.tokenizers import Tokenizer, load_tokenizer
 
-pytest.importorskip("transformers", reason="the oracle is not installed")
+pytest.importorskip("transformers", reason="the reference implementation is not installed")
 
 import transformers
 
@@ -23,7 +23,7 @@ from tests.tokenizers.test_chat import GEMMA, HELLO
 class Case(NamedTuple):
     folder: Path
     tokenizer: Tokenizer
-    oracle: Any
+    reference: Any
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def gemma(tmp_path_factory: pytest.TempPathFactory) -> Case:
     return Case(folder, load_tokenizer(folder), transformers.GemmaTokenizer.from_pretrained(str(folder)))
 
 
-def oracle_model(name: str, case: Case) -> Any:
+def reference_model(name: str, case: Case) -> Any:
     return getattr(transformers, name).from_pretrained(str(case.folder), attn_implementation="eager").eval()
 
 
@@ -70,10 +70,10 @@ def test_mt5_source_and_target(mt5: Case) -> None:
         .eval()(input_ids=ours["input_ids"], decoder_input_ids=labels)
         .last_hidden_state
     )
-    theirs = mt5.oracle(source, return_tensors="pt")
-    expected = oracle_model("MT5Model", mt5)(
+    theirs = mt5.reference(source, return_tensors="pt")
+    expected = reference_model("MT5Model", mt5)(
         input_ids=theirs["input_ids"],
-        decoder_input_ids=mt5.oracle(text_target=target, return_tensors="pt")["input_ids"],
+        decoder_input_ids=mt5.reference(text_target=target, return_tensors="pt")["input_ids"],
     ).last_hidden_state
     assert states.shape == (1, labels.shape[1], 16)
     torch.testing.assert_close(states, expected, atol=1e-5, rtol=0)
@@ -82,10 +82,10 @@ def test_mt5_source_and_target(mt5: Case) -> None:
 def test_mt5_article_and_summary(mt5: Case) -> None:
     article = "UN Offizier sagt, dass weiter verhandelt werden muss in Syrien."
     summary = "Weiter Verhandlung in Syrien."
-    ours, theirs = (read(article, text_target=summary, return_tensors="pt") for read in (mt5.tokenizer, mt5.oracle))
+    ours, theirs = (read(article, text_target=summary, return_tensors="pt") for read in (mt5.tokenizer, mt5.reference))
     loss = from_pretrained(mt5.folder, task="seq2seq-lm").eval()(**ours).loss
     assert loss.shape == ()
-    torch.testing.assert_close(loss, oracle_model("MT5ForConditionalGeneration", mt5)(**theirs).loss)
+    torch.testing.assert_close(loss, reference_model("MT5ForConditionalGeneration", mt5)(**theirs).loss)
 
 
 def test_mt5_span_corruption(mt5: Case) -> None:
@@ -96,14 +96,14 @@ def test_mt5_span_corruption(mt5: Case) -> None:
     assert found == mt5.tokenizer.get_sentinel_token_ids()[:3]
     output = from_pretrained(mt5.folder, task="seq2seq-lm").eval()(**batch)
     assert output.logits.shape == (1, batch["labels"].shape[1], 1128)
-    theirs = mt5.oracle(text, text_target=gaps, return_tensors="pt")
-    torch.testing.assert_close(output.loss, oracle_model("MT5ForConditionalGeneration", mt5)(**theirs).loss)
+    theirs = mt5.reference(text, text_target=gaps, return_tensors="pt")
+    torch.testing.assert_close(output.loss, reference_model("MT5ForConditionalGeneration", mt5)(**theirs).loss)
 
 
 def test_t5gemma_answers_a_conversation(gemma: Case) -> None:
     options = {"add_generation_prompt": True, "tokenize": False}
     text = gemma.tokenizer.apply_chat_template(HELLO, **options)
-    assert text == gemma.oracle.apply_chat_template(HELLO, **options)
+    assert text == gemma.reference.apply_chat_template(HELLO, **options)
     assert text.rstrip().endswith("<start_of_turn>model")
     batch = gemma.tokenizer(text, add_special_tokens=False, return_tensors="pt")
     model = from_pretrained(gemma.folder, task="seq2seq-lm").to(torch.bfloat16).eval()
@@ -111,7 +111,7 @@ def test_t5gemma_answers_a_conversation(gemma: Case) -> None:
     assert 2 <= written.shape[1] <= 33
     assert all(isinstance(answer, str) for answer in gemma.tokenizer.batch_decode(written, skip_special_tokens=True))
     greedy = {"max_new_tokens": 32, "do_sample": False}
-    expected = oracle_model("T5GemmaForConditionalGeneration", gemma).generate(**batch, **greedy)
+    expected = reference_model("T5GemmaForConditionalGeneration", gemma).generate(**batch, **greedy)
     exact = from_pretrained(gemma.folder, task="seq2seq-lm").eval().generate(**batch, **greedy)
     assert exact.tolist() == expected.tolist()
 
@@ -119,7 +119,7 @@ def test_t5gemma_answers_a_conversation(gemma: Case) -> None:
 def test_t5gemma_tags_tokens(gemma: Case) -> None:
     text = "HuggingFace is a company based in Paris and New York"
     batch = gemma.tokenizer(text, add_special_tokens=False, return_tensors="pt")
-    assert batch["input_ids"].tolist() == [gemma.oracle(text, add_special_tokens=False)["input_ids"]]
+    assert batch["input_ids"].tolist() == [gemma.reference(text, add_special_tokens=False)["input_ids"]]
     model = from_pretrained(gemma.folder, task="token-classification", num_labels=3).eval()
     predicted = model(**batch).logits.argmax(-1)
     assert predicted.shape == batch["input_ids"].shape

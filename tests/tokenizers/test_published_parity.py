@@ -1,4 +1,4 @@
-"""Published formats: ids, type ids and special tokens equal to the oracle's tokenizers."""
+"""Published formats: ids, type ids and special tokens equal to the reference's tokenizers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from eir_seq.tokenizers import Tokenizer, load_tokenizer
 from tests.tokenizers.corpus import CONTROL, GENERATED, OWN, lines, more_lines
 
-pytest.importorskip("transformers", reason="the oracle is not installed")
+pytest.importorskip("transformers", reason="the reference implementation is not installed")
 
 from tests.tokenizers.published_folders import KINDS, make
 
@@ -25,7 +25,7 @@ SPECIALS_IN_TEXT = [
     "<|endoftext|> hi",
     "<sep>q<cls> <unk>",
 ]
-# In these texts the oracle's slow class differs from its fast class, which is the one that is used by default.
+# In these texts the reference's slow class differs from its fast class, which is the one that is used by default.
 # BertTokenizer composes accents (NFC) where they are kept; RobertaTokenizer sets no space before control characters.
 SLOW_DIFFERS = {
     "bert-cased": [text for text in OWN if "e\u0301" in text],
@@ -55,18 +55,18 @@ def texts(kind: str = "bert") -> list[str]:
     return every if kind in WITH_ALL_LINES else every[:150] + every[-50:]
 
 
-def assert_equal(ours: Tokenizer, oracle: Any, chosen: list[str], *, framing: bool = True) -> None:
+def assert_equal(ours: Tokenizer, reference: Any, chosen: list[str], *, framing: bool = True) -> None:
     encoded = ours.encode_batch(chosen)
     if not framing:
-        assert [encoding.ids for encoding in encoded] == oracle(chosen, add_special_tokens=False)["input_ids"]
+        assert [encoding.ids for encoding in encoded] == reference(chosen, add_special_tokens=False)["input_ids"]
         return
-    expected = oracle(chosen, return_token_type_ids=True)
+    expected = reference(chosen, return_token_type_ids=True)
     rows = zip(chosen, encoded, expected["input_ids"], expected["token_type_ids"], strict=True)
     for text, encoding, ids, type_ids in rows:
         assert ours.add_specials(encoding.ids) == (ids, type_ids), text
     firsts = range(0, len(chosen) - 1, 3)
     pairs = [(chosen[first], chosen[first + 1]) for first in firsts]
-    expected = oracle(pairs, return_token_type_ids=True)
+    expected = reference(pairs, return_token_type_ids=True)
     for first, ids, type_ids in zip(firsts, expected["input_ids"], expected["token_type_ids"], strict=True):
         framed = ours.add_specials(encoded[first].ids, encoded[first + 1].ids)
         assert framed == (ids, type_ids), chosen[first : first + 2]
@@ -113,26 +113,26 @@ def test_enough_lines_are_compared() -> None:
 @pytest.mark.slow
 def test_on_more_texts(case: Case) -> None:
     chosen = more_lines()
-    for files, oracle in (("slow", case.slow), ("fast", case.fast)):
+    for files, reference in (("slow", case.slow), ("fast", case.fast)):
         assert_equal(
-            load_tokenizer(case.folder / files), oracle, chosen, framing=case.kind not in SLOW_WITH_OTHER_FRAMING
+            load_tokenizer(case.folder / files), reference, chosen, framing=case.kind not in SLOW_WITH_OTHER_FRAMING
         )
 
 
 @pytest.mark.parametrize("files", ["slow", "fast"])
 def test_roles_decoding_and_offsets(case: Case, files: str) -> None:
-    ours, oracle = load_tokenizer(case.folder / files), getattr(case, files)
+    ours, reference = load_tokenizer(case.folder / files), getattr(case, files)
     for role in ("bos", "eos", "unk", "sep", "pad", "cls", "mask"):
-        assert getattr(ours, f"{role}_id") == getattr(oracle, f"{role}_token_id"), role
+        assert getattr(ours, f"{role}_id") == getattr(reference, f"{role}_token_id"), role
     chosen = texts()[:150]
     for text, encoding in zip(chosen, ours.encode_batch(chosen, offsets=True), strict=True):
         assert encoding.offsets is not None
         assert len(encoding.offsets) == len(encoding.ids)
         assert all(0 <= first <= last <= len(text) for first, last in encoding.offsets)
         ids, _ = ours.add_specials(encoding.ids)
-        expected = oracle.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        expected = reference.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         assert ours.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False) == expected
-        assert ours.tokens(ids) == oracle.convert_ids_to_tokens(ids)
+        assert ours.tokens(ids) == reference.convert_ids_to_tokens(ids)
         if not (case.folder / files / "spiece.model").exists():
             spans = case.fast(text, return_offsets_mapping=True, add_special_tokens=False)["offset_mapping"]
             assert encoding.offsets == spans
@@ -153,7 +153,7 @@ def test_offsets_of_sentencepiece_stand_for_the_words(case: Case) -> None:
 
 
 @pytest.mark.parametrize("files", ["slow", "fast"])
-def test_saved_is_loaded_and_the_oracle_loads_it_too(case: Case, files: str, tmp_path: Path) -> None:
+def test_saved_is_loaded_and_the_reference_loads_it_too(case: Case, files: str, tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
     ours = load_tokenizer(case.folder / files)
     ours.save(tmp_path)
@@ -166,5 +166,5 @@ def test_saved_is_loaded_and_the_oracle_loads_it_too(case: Case, files: str, tmp
     assert copy.fingerprint() == ours.fingerprint()
     assert copy.encode_batch(chosen) == ours.encode_batch(chosen)
     fast = not (tmp_path / "spiece.model").exists()
-    oracle = transformers.AutoTokenizer.from_pretrained(str(tmp_path), use_fast=fast)
-    assert_equal(again, oracle, chosen)
+    reference = transformers.AutoTokenizer.from_pretrained(str(tmp_path), use_fast=fast)
+    assert_equal(again, reference, chosen)

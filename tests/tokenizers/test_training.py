@@ -95,16 +95,16 @@ class TestAll:
         texts = [*TEXTS, "[CLS] is not special [SEP]"]
         assert copy.encode_batch(texts) == trained.encode_batch(texts)
 
-    def test_the_oracle_opens_what_was_saved(self, trained: Tokenizer, tmp_path) -> None:
+    def test_the_reference_opens_what_was_saved(self, trained: Tokenizer, tmp_path) -> None:
         transformers = pytest.importorskip("transformers")
         trained.save(tmp_path)
-        oracle = transformers.AutoTokenizer.from_pretrained(str(tmp_path))
+        reference = transformers.AutoTokenizer.from_pretrained(str(tmp_path))
         for text, pair in zip([*TEXTS, "[MASK] [SEP]"], [*TEXTS[1:], "b", "c"], strict=True):
             one, both = encode(trained, text), encode(trained, pair)
-            assert oracle(text)["input_ids"] == trained.add_specials(one)[0]
-            expected = oracle(text, pair)
+            assert reference(text)["input_ids"] == trained.add_specials(one)[0]
+            expected = reference(text, pair)
             assert (expected["input_ids"], expected["token_type_ids"]) == trained.add_specials(one, both)
-        assert (oracle.pad_token_id, oracle.unk_token_id, oracle.mask_token_id) == (0, 1, 4)
+        assert (reference.pad_token_id, reference.unk_token_id, reference.mask_token_id) == (0, 1, 4)
 
     def test_ids_out_of_range_are_refused(self, trained: Tokenizer) -> None:
         for ids in ([trained.vocab_size], [-1]):

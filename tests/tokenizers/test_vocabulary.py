@@ -15,7 +15,7 @@ from eir_seq.tokenizers import load_tokenizer, train_tokenizer
 
 pytest.importorskip("transformers", reason="the reference implementation is not installed")
 
-from tests.tokenizers.architecture_folders import make, oracle
+from tests.tokenizers.architecture_folders import make, reference
 from tests.tokenizers.test_every_architecture import FIRST_OF_A_KIND
 from tests.tokenizers.translation_folders import make as make_translator
 
@@ -31,7 +31,7 @@ def numbers(batch: Any) -> dict[str, list[Any]]:
 @pytest.mark.parametrize("model_type", FIRST_OF_A_KIND)
 def test_every_format_takes_further_tokens(model_type: str, tmp_path: Path) -> None:
     make(model_type, tmp_path)
-    ours, theirs = load_tokenizer(tmp_path), oracle(model_type, tmp_path)
+    ours, theirs = load_tokenizer(tmp_path), reference(model_type, tmp_path)
     assert ours.get_vocab() == theirs.get_vocab()
     assert ours.add_tokens(NEW) == theirs.add_tokens(NEW) == 3
     assert ours.add_tokens("<mine>", special_tokens=True) == theirs.add_tokens("<mine>", special_tokens=True) == 1
@@ -54,7 +54,7 @@ def test_every_format_takes_further_tokens(model_type: str, tmp_path: Path) -> N
 def test_languages_stay_beside_further_tokens(tmp_path: Path) -> None:
     for kind in ("m2m100", "mbart50"):
         made = make_translator(kind, tmp_path / kind, tmp_path)
-        ours, theirs = load_tokenizer(made.slow), made.oracle
+        ours, theirs = load_tokenizer(made.slow), made.reference
         assert ours.get_vocab() == theirs.get_vocab()
         assert ours.add_tokens(NEW) == theirs.add_tokens(NEW) == 3
         assert ours(TEXTS, text_target=TEXTS) == dict(theirs(TEXTS, text_target=TEXTS))
@@ -66,7 +66,7 @@ def test_languages_stay_beside_further_tokens(tmp_path: Path) -> None:
 def test_roles(model_type: str, tmp_path: Path) -> None:
     """The usual step before a batch is padded with a format that has no padding, and a model that grows with it."""
     make(model_type, tmp_path)
-    ours, theirs = load_tokenizer(tmp_path), oracle(model_type, tmp_path)
+    ours, theirs = load_tokenizer(tmp_path), reference(model_type, tmp_path)
     given = {"pad_token": "<blank>", "additional_special_tokens": ["<one>", "<two>"]}
     assert ours.add_special_tokens(given) == theirs.add_special_tokens(given) == 3
     assert (ours.pad_token, ours.pad_token_id) == ("<blank>", theirs.pad_token_id)
@@ -109,7 +109,7 @@ CALLS: tuple[dict[str, Any], ...] = (
 @pytest.mark.parametrize("model_type", ["bert", "t5", "xlnet", "bart", "ctrl"])
 def test_rows_padded_afterwards(model_type: str, tmp_path: Path) -> None:
     make(model_type, tmp_path)
-    ours, theirs = load_tokenizer(tmp_path), oracle(model_type, tmp_path)
+    ours, theirs = load_tokenizer(tmp_path), reference(model_type, tmp_path)
     if ours.pad_id is None:
         for tokenizer in (ours, theirs):
             tokenizer.add_special_tokens({"pad_token": "<blank>"})
@@ -132,7 +132,7 @@ def test_rows_padded_afterwards(model_type: str, tmp_path: Path) -> None:
 def test_what_stands_beside_the_ids(tmp_path: Path) -> None:
     """As a data loader's collation has it: tensors stay tensors, labels and scores are stacked."""
     make("bert", tmp_path)
-    ours, theirs = load_tokenizer(tmp_path), oracle("bert", tmp_path)
+    ours, theirs = load_tokenizer(tmp_path), reference("bert", tmp_path)
     rows = [{"input_ids": [5, 6, 7], "label": 1, "score": 0.5}, {"input_ids": [8], "label": 0, "score": 1.0}]
     found, expected = ours.pad(rows, return_tensors="pt"), theirs.pad(rows, return_tensors="pt")
     assert set(found) == set(expected)

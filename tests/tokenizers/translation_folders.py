@@ -1,4 +1,4 @@
-"""Small folders of formats whose pieces have ids of their own, written by the oracle."""
+"""Small folders of formats whose pieces have ids of their own, written by the reference."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Folder(NamedTuple):
     raw: Path
     slow: Path
     fast: Path | None
-    oracle: Any
-    fast_oracle: Any
+    reference: Any
+    fast_reference: Any
 
 
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -65,10 +65,10 @@ def make(kind: str, folder: Path, shared: Path) -> Folder:
     if name == "M2M100":
         vocabulary = {piece: number for number, piece in enumerate(["<s>", "<pad>", "</s>", "<unk>", *pieces])}
         (raw / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
-        codes = M2M100_CODES[kind]  # the published map lists them; the oracle relies on that
+        codes = M2M100_CODES[kind]  # the published map lists them; the reference relies on that
         config["additional_special_tokens"] = [f"__{code}__" for code in codes]
     if name == "Nllb":
-        # As published: the mask behind the languages. Without these ids this oracle sets it in front of them.
+        # As published: the mask behind the languages. Without these ids this reference sets it in front of them.
         behind = [*NLLB_CODES, "<mask>"]
         config["added_tokens_decoder"] = {
             str(4 + len(pieces) + number): {"content": token, "special": True, "lstrip": token == "<mask>"}

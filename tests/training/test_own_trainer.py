@@ -60,17 +60,17 @@ def test_it_tests_and_predicts(config: Any, tmp_path: Path) -> None:
     assert all(len(column) == len(batch["id"]) for batch in predicted for column in batch["mood"].values())
 
 
-@pytest.mark.parametrize("steps", [4, 6, 9])  # of 6 in an epoch: within the first, at its end, within the second
-def test_its_checkpoints_resume_exactly(steps: int, config: Any, tmp_path: Path) -> None:
+def test_its_checkpoints_resume_exactly(config: Any, tmp_path: Path) -> None:
     whole = load_experiment(config)
-    keep = ModelCheckpoint(tmp_path / "kept", filename="{step}", every_n_train_steps=steps, save_top_k=-1)
+    keep = ModelCheckpoint(tmp_path / "kept", filename="{step}", every_n_train_steps=1, save_top_k=-1)
     trainer(tmp_path, max_epochs=2, callbacks=[keep], enable_checkpointing=True).fit(whole.module, whole.data)
-    resumed = load_experiment(config)
-    own = trainer(tmp_path, max_epochs=2)
-    own.fit(resumed.module, resumed.data, ckpt_path=str(tmp_path / "kept" / f"step={steps}.ckpt"))
-    assert own.global_step == 12
     expected = weights(whole)
-    assert all(torch.equal(value, expected[name]) for name, value in weights(resumed).items())
+    for steps in (4, 6, 9):  # of 6 in an epoch: within the first, at its end, within the second
+        resumed = load_experiment(config)
+        own = trainer(tmp_path, max_epochs=2)
+        own.fit(resumed.module, resumed.data, ckpt_path=str(tmp_path / "kept" / f"step={steps}.ckpt"))
+        assert own.global_step == 12
+        assert all(torch.equal(value, expected[name]) for name, value in weights(resumed).items()), steps
 
 
 def test_it_can_overfit_some_batches(config: Any, tmp_path: Path) -> None:

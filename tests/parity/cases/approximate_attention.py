@@ -1,4 +1,4 @@
-"""Rows of encoders that approximate attention. The oracle lets padding leak, so its texts are equally long."""
+"""Rows of encoders that approximate attention. The reference lets padding leak, so its texts are equally long."""
 
 from __future__ import annotations
 

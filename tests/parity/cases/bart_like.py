@@ -43,7 +43,7 @@ MARIAN: dict[str, Any] = {
 
 @torch.no_grad()
 def true_waves(model: Any) -> None:
-    """The oracle writes no table of sinusoids to files, so it must not be a noisy one."""
+    """The reference writes no table of sinusoids to files, so it must not be a noisy one."""
     for name, table in model.named_parameters():
         if "embed_positions" in name:
             table.copy_(SinesThenCosines.sinusoids(torch.arange(len(table)), table.shape[1]))
@@ -52,7 +52,7 @@ def true_waves(model: Any) -> None:
 CASES = [
     Case("bart", BART),
     Case("bart@scaled", SCALED),
-    # of its own files of this kind, the oracle opens only one of the names of the token table
+    # of its own files of this kind, the reference opens only one of the names of the token table
     Case("bart@untied", {**BART, "tie_word_embeddings": False, "encoder_attention_heads": 2}, reopens=False),
     Case("blenderbot@untied", {**BART, "tie_word_embeddings": False}),
     Case("blenderbot", BART),

@@ -24,12 +24,12 @@ class Case:
     """`tolerance`: greatest absolute difference in float32; anything above 1e-5 needs a reason in `why`.
 
     `dead`: pattern of our parameters that these inputs do not reach. `unknown`: documented inputs of others that the
-    oracle does not take (ours may, and leaves them unread). `attends`: whether there are attention weights and heads.
-    `reopens`: whether the oracle can open its own files. `targets`: per task, where the architecture has its own kind.
-    `head_mask`: whether it can switch heads off. `mend`: repairs a model of the oracle.
+    reference does not take (ours may, and leaves them unread). `attends`: whether there are weights of attention and
+    heads. `reopens`: whether the reference can open its own files. `targets`: per task, where the architecture has its
+    own kind. `head_mask`: whether it can switch heads off. `mend`: repairs a model of the reference.
     `withheld`: per task, inputs that its class cannot take.
-    `trains`: gradients are taken in training, as the oracle has none in evaluation (there is no dropout then).
-    `lengths`: tokens of each text, the longest first; without padding where the oracle lets that leak.
+    `trains`: gradients are taken in training, as the reference has none in evaluation (there is no dropout then).
+    `lengths`: tokens of each text, the longest first; without padding where the reference lets that leak.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Case:
     extra: Extra | None = None
     tolerance: float = 1e-5
     why: str = ""
-    oracle_only: dict[str, Any] = field(default_factory=dict)
+    reference_only: dict[str, Any] = field(default_factory=dict)
     dead: str = ""
     unknown: tuple[str, ...] = ()
     attends: bool = True

@@ -114,7 +114,7 @@ CASES = [
     Case("megatron-bert", bertish(), segments),
     Case("megatron-bert@cross", bertish(**CROSS), memory),
     Case("megatron-bert@decoder", bertish(is_decoder=True, tie_word_embeddings=False), segments),
-    # with a cache, the oracle takes every query for the last one
+    # with a cache, the reference takes every query for the last one
     Case("megatron-bert@causal_distances", bertish(is_decoder=True, use_cache=False, **RELATIVE), segments),
     Case("nezha", bertish(max_relative_position=6), segments),
     Case("nezha@decoder", bertish(max_relative_position=30, is_decoder=True, tie_word_embeddings=False), segments),

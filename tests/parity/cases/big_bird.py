@@ -12,7 +12,7 @@ BIG_BIRD = bertish(**BLOCKS, sep_token_id=5)
 FULL: dict[str, Any] = {"attention_type": "original_full"}
 
 CASES = [
-    # the oracle has no head masks between blocks
+    # the reference has no head masks between blocks
     Case("big_bird", BIG_BIRD, segments, head_mask=False),
     Case(
         "big_bird@one_random_block",

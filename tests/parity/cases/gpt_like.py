@@ -18,9 +18,9 @@ GPT: dict[str, Any] = {
 }
 
 
-def flatten_mask(oracle: Any) -> None:
-    """The oracle reads choices as texts of their own, but leaves their mask as it is."""
-    body = oracle.base_model
+def flatten_mask(reference: Any) -> None:
+    """The reference reads choices as texts of their own, but leaves their mask as it is."""
+    body = reference.base_model
     forward = body.forward
 
     def flattened(*texts: Tensor, attention_mask: Tensor | None = None, **inputs: Any) -> Any:

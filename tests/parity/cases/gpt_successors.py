@@ -7,9 +7,9 @@ from typing import Any
 from tests.parity.cases.base import GPT2, VOCABULARY, Case, bertish, segments
 
 
-def alibi_once(oracle: Any) -> None:
-    """The oracle's spelt-out attention adds the bias twice, as part of the mask too; its kernels add it once."""
-    body = oracle.base_model
+def alibi_once(reference: Any) -> None:
+    """The reference's spelt-out attention adds the bias twice, as part of the mask too; its kernels add it once."""
+    body = reference.base_model
     mask = body._update_causal_mask
     body._update_causal_mask = lambda *inputs: mask(*inputs[:-1], None)
 
@@ -33,7 +33,7 @@ GROUPS = {"new_decoder_architecture": True, "num_kv_heads": 2}
 GPTJ = {**GPT2, "rotary_dim": 4}
 
 CASES = [
-    Case("gpt_neox", NEOX, head_mask=False),  # the oracle multiplies by a mask that is made for adding
+    Case("gpt_neox", NEOX, head_mask=False),  # the reference multiplies by a mask that is made for adding
     Case(
         "gpt_neox@one_behind_the_other",
         {**NEOX, "use_parallel_residual": False, "attention_bias": False, "tie_word_embeddings": True},
@@ -62,7 +62,7 @@ CASES = [
     ),
     Case("gpt_bigcode", GPT2),
     Case("gpt_bigcode@all_heads", {**GPT2, "multi_query": False, "n_inner": 48, "scale_attn_weights": False}, segments),
-    Case("falcon", FALCON, head_mask=False),  # the oracle reads a head mask with alibi only
+    Case("falcon", FALCON, head_mask=False),  # the reference reads a head mask with alibi only
     Case("falcon@groups", {**FALCON, **GROUPS, "ffn_hidden_size": 48}),
     Case("falcon@groups_one_norm", {**FALCON, **GROUPS, "num_ln_in_parallel_attn": 1, "tie_word_embeddings": False}),
     Case("falcon@one_behind_the_other", {**FALCON, "parallel_attn": False, "bias": True, "multi_query": False}),

@@ -29,17 +29,17 @@ def larger(ids: Tensor, generator: torch.Generator) -> Inputs:
 
 
 def uncached_pixels(ids: Tensor, generator: torch.Generator) -> Inputs:
-    """With a cache, even an empty one, the oracle takes the distances of the last token for those of all."""
+    """With a cache, even an empty one, the reference takes the distances of the last token for those of all."""
     return {**pixels(ids, generator), "use_cache": False}
 
 
-def shift_once(oracle: Any) -> None:
-    """The oracle hands shifted labels to a loss that shifts them again."""
+def shift_once(reference: Any) -> None:
+    """The reference hands shifted labels to a loss that shifts them again."""
 
     def loss(logits: Tensor, labels: Tensor, **_: Any) -> Tensor:
         return F.cross_entropy(logits, labels)
 
-    oracle.loss_function = loss
+    reference.loss_function = loss
 
 
 def prefix_tokens(inputs: Inputs) -> int:
@@ -61,7 +61,7 @@ def of_image(inputs: Inputs, places: Tensor) -> Inputs:
 IMAGEGPT: dict[str, Any] = {
     "vocab_size": VOCABULARY + 1,
     "n_positions": 64,
-    "n_embd": 64,  # the oracle rounds the root of the head size down
+    "n_embd": 64,  # the reference rounds the root of the head size down
     "n_layer": 2,
     "n_head": 4,
     "pad_token_id": 0,

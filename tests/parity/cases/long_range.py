@@ -19,7 +19,7 @@ PEGASUS_X: dict[str, Any] = {**BART, "num_global_tokens": 3, "block_size": 8, "p
 
 
 def plain_states(model: Any) -> None:
-    """The oracle's last state of the encoder comes with that of its global tokens."""
+    """The reference's last state of the encoder comes with that of its global tokens."""
     for encoder in (part for part in model.modules() if type(part).__name__ == "PegasusXEncoder"):
         encoder.register_forward_hook(_without_globals)
 
@@ -37,7 +37,7 @@ CASES = [
     Case("longt5", LONGT5, attends=False),
     Case("longt5@local", LOCAL, attends=False),
     Case("longt5@few_sums", {**LONGT5, "global_block_size": 16}, attends=False),
-    # the oracle's encoder takes no head mask, and returns weights of its blocks: see test_long_range.py
+    # the reference's encoder takes no head mask, and returns weights of its blocks: see test_long_range.py
     Case("pegasus_x", PEGASUS_X, attends=False, mend=plain_states),
     Case(
         "pegasus_x@unstaggered",

@@ -24,17 +24,17 @@ MEGA: dict[str, Any] = {
 CAUSAL: dict[str, Any] = {**MEGA, "bidirectional": False, "is_decoder": True}
 
 
-def mended(oracle: Any) -> None:
+def mended(reference: Any) -> None:
     """Texts count from their first real token, of any length; root-mean-square norms do norm; no cache unasked.
 
-    The oracle begins chunks at padding in front, and counts it as keys. It wants texts of whole chunks, computes that
-    norm without using it, and while it writes a cache it forgets where averages end.
+    The reference begins chunks at padding in front, and counts it as keys. It wants texts of whole chunks, computes
+    that norm without using it, and while it writes a cache it forgets where averages end.
     """
-    for module in oracle.modules():
+    for module in reference.modules():
         if type(module).__name__ == "MegaRMSNorm":
             module.forward = functools.partial(_normed, module)
-    base = oracle.base_model
-    forward, config = base.forward, oracle.config
+    base = reference.base_model
+    forward, config = base.forward, reference.config
 
     @functools.wraps(forward)
     def wrapped(input_ids: Tensor | None = None, **inputs: Any) -> Any:

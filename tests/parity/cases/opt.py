@@ -28,7 +28,7 @@ XGLM: dict[str, Any] = {
 CASES = [
     Case("biogpt", bertish(**ROBERTA_IDS)),
     Case("biogpt@unscaled", bertish(scale_embedding=False, hidden_act="relu", tie_word_embeddings=False)),
-    # the oracle takes a head mask here, and leaves it unread
+    # the reference takes a head mask here, and leaves it unread
     Case("opt", OPT, head_mask=False),
     Case("opt@narrow", {**OPT, "word_embed_proj_dim": 16}, head_mask=False),
     Case("opt@norms_behind", {**OPT, "do_layer_norm_before": False, "enable_bias": False}, head_mask=False),

@@ -29,7 +29,7 @@ DEEP: dict[str, Any] = {
 }
 PUBLISHED: dict[str, Any] = {
     "dead": r"embeddings\.streams\.",  # no state of the text depends on the streams that predict it
-    "head_mask": False,  # the oracle switches heads off only where it returns weights, too: see its own tests
+    "head_mask": False,  # the reference switches heads off only where it returns weights, too: see its own tests
 }
 
 CASES = [
@@ -37,7 +37,7 @@ CASES = [
     Case("prophetnet@three_streams", DEEP, **PUBLISHED),
     Case("prophetnet@one_stream", {**DEEP, "ngram": 1}, **PUBLISHED),
     Case("prophetnet@next_only", {**PROPHETNET, "disable_ngram_loss": True}, **PUBLISHED),
-    # the oracle's option counts the layers of both sides as one number, by which the table makes head masks
+    # the reference's option counts the layers of both sides as one number, by which the table makes head masks
     Case("xlm-prophetnet", {**PROPHETNET, "num_decoder_layers": 1}, **PUBLISHED),
     Case("xlm-prophetnet@three_streams", {**DEEP, "pad_token_id": 1, "bos_token_id": 0}, **PUBLISHED),
 ]

@@ -28,9 +28,9 @@ RWKV: dict[str, Any] = {
 }
 
 
-def without_padding_in_front(oracle: Any) -> None:
+def without_padding_in_front(reference: Any) -> None:
     """It leaves the mask unread: padding then stands behind the texts instead, and states come back to their places."""
-    forward = oracle.forward
+    forward = reference.forward
 
     @functools.wraps(forward)
     def wrapped(*args: Any, **inputs: Any) -> Any:
@@ -47,10 +47,10 @@ def without_padding_in_front(oracle: Any) -> None:
         output["hidden_states"] = tuple(moved(x, 1) for x in output.hidden_states)
         return output
 
-    oracle.forward = wrapped
+    reference.forward = wrapped
 
 
-# the oracle's states in evaluation are written over, which its gradients do not survive
+# the reference's states in evaluation are written over, which its gradients do not survive
 LEARNS: dict[str, Any] = {"attends": False, "trains": True}
 MENDED = {**LEARNS, "mend": without_padding_in_front}
 

@@ -38,7 +38,7 @@ OTHER: dict[str, Any] = {
 }
 
 CASES = [
-    # weights are those of each chunk; the oracle has gradients in training only
+    # weights are those of each chunk; the reference has gradients in training only
     Case("reformer", REFORMER, attends=False, trains=True),
     Case("reformer@other", OTHER, attends=False, trains=True),
     Case("reformer@causal", {**REFORMER, "is_decoder": True, "num_buckets": 6}, attends=False, trains=True),

@@ -11,7 +11,7 @@ from tests.parity.cases.base import ROBERTA_IDS, VOCABULARY, Case, Inputs, berti
 
 RELATIVE = {"relative_attention": True, "pos_att_type": ["c2p", "p2c"]}
 BUCKETS = {"position_buckets": 8, "share_att_key": True, "norm_rel_ebd": "layer_norm", "position_biased_input": False}
-LATER_NAMES = {"legacy": False, "tie_word_embeddings": False}  # the oracle's head of those names breaks when tied
+LATER_NAMES = {"legacy": False, "tie_word_embeddings": False}  # the reference's head of those names breaks when tied
 NO_HEAD_MASK: dict[str, Any] = {"head_mask": False}
 GROUPS = {
     "q_groups": 2,

@@ -30,7 +30,7 @@ NARROW: dict[str, Any] = {
     "attn_logit_softcapping": None,
     "final_logit_softcapping": None,
     "rope_theta": 500.0,
-    "tie_word_embeddings": False,  # the oracle reads this one of a decoder, too, and ties to the encoder's table then
+    "tie_word_embeddings": False,  # the reference reads it of a decoder, too, and ties to the encoder's table then
     "layer_types": ["full_attention", "sliding_attention", "sliding_attention"],
 }
 BOUNDED: dict[str, Any] = {**STACK, "attn_logit_softcapping": 0.5, "final_logit_softcapping": 2.0}

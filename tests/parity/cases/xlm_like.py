@@ -32,7 +32,7 @@ SEARCH: dict[str, Any] = {"targets": {"answer-search": answers}}
 
 CASES = [
     Case("flaubert", XLM, **SEARCH),
-    # the oracle forgets to hand its weights on
+    # the reference forgets to hand its weights on
     Case("flaubert@pre_norm", {**XLM, "pre_norm": True, "n_langs": 3}, languages, attends=False, **SEARCH),
     Case("flaubert@causal", {**XLM, "causal": True, "pre_norm": True}, attends=False, **SEARCH),
     Case("xlm", {**XLM, "n_langs": 3}, languages, **SEARCH),
