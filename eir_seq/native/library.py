@@ -41,6 +41,8 @@ OPERATIONS = (
     "activated",
     "activated_",
     "activated_backward",
+    "linear_forward",
+    "linear_backward",
 )
 CLASSES = ("DecodingProgram",)
 BUILD = "python -m eir_seq native build"

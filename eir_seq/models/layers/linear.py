@@ -12,6 +12,7 @@ Both caches are bounded here, unless the environment says otherwise; layers of o
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from torch.nn.modules import module
 
 from eir_seq.models.layers.kernels import Kernels, kernels, onednn
 from eir_seq.models.layers.lora import Lora
+from eir_seq.native import linear as native
 
 KEPT_KERNELS = 32
 """Of each kind that oneDNN has: those of one pass through an encoder and a decoder fit, at two lengths not all do."""
@@ -100,7 +102,20 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     ):
         product: Tensor = _Product.apply(x.contiguous(), weight, bias)
         return product
+    if native.serves(x, (weight,), (bias,)):
+        return native.linear(x, (weight,), (bias,))[0]
     return F.linear(x, weight, bias)
+
+
+def linears(layers: Sequence[nn.Module], x: Tensor) -> Sequence[Tensor]:
+    """What several linear layers, of whatever kind, make of the same states: by a kernel together."""
+    if all(isinstance(layer, Linear) and layer.is_bare() for layer in layers):
+        weights: list[Tensor] = [layer.weight for layer in layers]
+        biases: list[Tensor | None] = [layer.bias for layer in layers]
+        onednn = not kernels().never_onednn and any(_takes_onednn(kernels(), x, weight) for weight in weights)
+        if not onednn and native.serves(x, weights, biases):
+            return native.linear(x, weights, biases)
+    return [layer(x) for layer in layers]
 
 
 class Linear(nn.Linear):
