@@ -95,10 +95,18 @@ void add_rows(const float* from, int64_t rows, int64_t stride, int64_t columns, 
   }
 }
 
-// Gradients of x, and of each weight and bias; undefined where none is wanted, or nothing came from above.
-std::tuple<Tensor, std::vector<Tensor>, std::vector<Tensor>> linear_backward(
-    const c10::List<optional<Tensor>>& grads, const Tensor& x, at::TensorList weights, bool x_wanted,
-    const c10::List<bool>& weights_wanted, const c10::List<bool>& biases_wanted) {
+using Gradients = c10::List<optional<Tensor>>;
+
+Gradients gradients(const std::vector<Tensor>& found) {
+  Gradients list;
+  for (const Tensor& grad : found) list.push_back(grad.defined() ? optional<Tensor>(grad) : std::nullopt);
+  return list;
+}
+
+// Gradients of x, and of each weight and bias; none where none is wanted, or nothing came from above.
+std::tuple<Tensor, Gradients, Gradients> linear_backward(
+    const Gradients& grads, const Tensor& x, at::TensorList weights, bool x_wanted,
+    at::IntArrayRef weights_wanted, at::IntArrayRef biases_wanted) {
   const size_t count = weights.size();
   TORCH_CHECK(grads.size() == count && weights_wanted.size() == count && biases_wanted.size() == count, "gradients");
   const int64_t rows = rows_of(x), in = x.size(-1);
@@ -117,9 +125,9 @@ std::tuple<Tensor, std::vector<Tensor>, std::vector<Tensor>> linear_backward(
     TORCH_CHECK(grad->is_contiguous() && grad->scalar_type() == at::kFloat && grad->numel() == rows * out, "gradient");
     kept[i] = *grad;
     above[i] = grad->const_data_ptr<float>();
-    if (weights_wanted.get(i)) weight_grads[i] = at::empty(weights[i].sizes(), weights[i].options());
-    if (biases_wanted.get(i)) bias_grads[i] = at::empty({out}, weights[i].options());
-    if (!weights_wanted.get(i) && !biases_wanted.get(i)) continue;
+    if (weights_wanted[i]) weight_grads[i] = at::empty(weights[i].sizes(), weights[i].options());
+    if (biases_wanted[i]) bias_grads[i] = at::empty({out}, weights[i].options());
+    if (!weights_wanted[i] && !biases_wanted[i]) continue;
     const int64_t size = outputs_of_block(out);
     for (int64_t first = 0; first < out; first += size) blocks.push_back({i, first, std::min(size, out - first)});
   }
@@ -152,7 +160,7 @@ std::tuple<Tensor, std::vector<Tensor>, std::vector<Tensor>> linear_backward(
         add_rows(g, rows, out, block.outputs, to.mutable_data_ptr<float>() + block.first);
     }
   });
-  return {x_grad, weight_grads, bias_grads};
+  return {x_grad, gradients(weight_grads), gradients(bias_grads)};
 }
 
 }  // namespace
@@ -160,8 +168,8 @@ std::tuple<Tensor, std::vector<Tensor>, std::vector<Tensor>> linear_backward(
 TORCH_LIBRARY_FRAGMENT(TORCH_EXTENSION_NAME, m) {
   m.def("linear_forward(Tensor x, Tensor[] weights, Tensor?[] biases) -> Tensor[]");
   m.def(
-      "linear_backward(Tensor?[] grads, Tensor x, Tensor[] weights, bool x_wanted, bool[] weights_wanted, "
-      "bool[] biases_wanted) -> (Tensor, Tensor[], Tensor[])");
+      "linear_backward(Tensor?[] grads, Tensor x, Tensor[] weights, bool x_wanted, int[] weights_wanted, "
+      "int[] biases_wanted) -> (Tensor, Tensor?[], Tensor?[])");
 }
 
 TORCH_LIBRARY_IMPL(TORCH_EXTENSION_NAME, CPU, m) {
