@@ -153,9 +153,15 @@ std::tuple<Tensor, Gradients, Gradients> linear_backward(
       const Block& block = blocks[number];
       const int64_t out = weights[block.layer].size(0);
       const float* g = above[block.layer] + block.first;
-      if (Tensor& to = weight_grads[block.layer]; to.defined())
-        multiply(
-            'N', 'T', in, block.outputs, rows, from, in, g, out, false, to.mutable_data_ptr<float>() + block.first * in, in);
+      if (Tensor& to = weight_grads[block.layer]; to.defined()) {
+        float* sums = to.mutable_data_ptr<float>() + block.first * in;
+        int64_t row = 0;
+        do {  // a BLAS divides long sums among its threads, some rows at a time it does not
+          const int64_t part = std::min(LEAST_ROWS, rows - row);
+          multiply('N', 'T', in, block.outputs, part, from + row * in, in, g + row * out, out, row > 0, sums, in);
+          row += LEAST_ROWS;
+        } while (row < rows);
+      }
       if (Tensor& to = bias_grads[block.layer]; to.defined())
         add_rows(g, rows, out, block.outputs, to.mutable_data_ptr<float>() + block.first);
     }
