@@ -41,7 +41,6 @@ OPERATIONS = (
     "activated",
     "activated_",
     "activated_backward",
-    "linear_forward",
     "linear_backward",
 )
 CLASSES = ("DecodingProgram",)

@@ -1,4 +1,4 @@
-"""Linear layers that read the same states by the native kernel: one node of the graph for all of them."""
+"""Linear layers that read the same states, as one node of the graph, whose gradients a kernel computes together."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from eir_seq.native import library
 
 
 def serves(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor | None]) -> bool:
-    """Whether the kernel multiplies such states (..., in) and weights (out, in) of float32, here and now."""
+    """Whether the kernel takes such states (..., in) and weights (out, in) of float32, here and now."""
     return (
         library.is_eager()  # first: dynamic graphs must not depend on sizes
-        and torch.is_grad_enabled()  # else torch's product alone starts faster
+        and torch.is_grad_enabled()
         and x.dtype is torch.float32
         and x.device.type == "cpu"
         and x.dim() > 0
@@ -28,7 +28,6 @@ def serves(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor | None]
 
 
 def _takes(parameter: Tensor) -> bool:
-    """What torch's own functions hide in subclasses is left to them."""
     return (
         parameter.dtype is torch.float32
         and parameter.device.type == "cpu"
@@ -49,7 +48,7 @@ class _Linear(torch.autograd.Function):
         weights, biases = parameters[:count], parameters[count:]
         ctx.save_for_backward(x, *weights)
         ctx.set_materialize_grads(False)
-        return tuple(library.operations().linear_forward(x, weights, biases))
+        return tuple(F.linear(x, weight, bias) for weight, bias in zip(weights, biases, strict=True))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:

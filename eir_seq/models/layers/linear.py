@@ -102,14 +102,12 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     ):
         product: Tensor = _Product.apply(x.contiguous(), weight, bias)
         return product
-    if native.serves(x, (weight,), (bias,)):
-        return native.linear(x, (weight,), (bias,))[0]
     return F.linear(x, weight, bias)
 
 
 def linears(layers: Sequence[nn.Module], x: Tensor) -> Sequence[Tensor]:
-    """What several linear layers, of whatever kind, make of the same states: by a kernel together."""
-    if all(isinstance(layer, Linear) and layer.is_bare() for layer in layers):
+    """What several linear layers, of whatever kind, make of the same states; a kernel computes their gradients at once."""
+    if len(layers) > 1 and all(isinstance(layer, Linear) and layer.is_bare() for layer in layers):
         weights: list[Tensor] = [layer.weight for layer in layers]
         biases: list[Tensor | None] = [layer.bias for layer in layers]
         onednn = not kernels().never_onednn and any(_takes_onednn(kernels(), x, weight) for weight in weights)

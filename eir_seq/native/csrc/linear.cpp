@@ -1,8 +1,8 @@
-// Linear layers that read the same states, forward and backward, by the BLAS that torch brings.
+// Gradients of linear layers that read the same states, by the BLAS that torch brings.
 //
 // Threads divide rows, and for the gradients of weights outputs, into parts that depend on the shape alone, so that results
-// do not depend on the number of threads. Biases, their gradients, and sums of gradients of the states take no passes of
-// their own.
+// do not depend on the number of threads. Gradients of biases, and the sum of the gradients of the states, take no passes
+// of their own.
 #include <vector>
 
 #include <ATen/core/List.h>
@@ -21,8 +21,9 @@ namespace {
 using at::Tensor;
 using std::optional;
 
-constexpr int64_t LEAST_ROWS = 256, MOST_PARTS = 16;     // of the states, which a thread takes at a time
-constexpr int64_t LEAST_OUTPUTS = 32, MOST_BLOCKS = 8;   // of a layer, of whose weights a thread computes the gradient
+constexpr int64_t LEAST_ROWS = 512, MOST_PARTS = 16;     // of the states, which a thread takes at a time
+constexpr int64_t LEAST_OUTPUTS = 64, MOST_BLOCKS = 4;   // of a layer, of whose weights a thread computes the gradient
+constexpr int64_t ROWS_OF_SUM = 256;                     // that are added at a time: a BLAS divides long sums among threads
 
 int64_t rows_of_part(int64_t rows) { return std::max(LEAST_ROWS, (rows + MOST_PARTS - 1) / MOST_PARTS); }
 int64_t outputs_of_block(int64_t outputs) {
@@ -47,35 +48,6 @@ void check_layer(const Tensor& x, const Tensor& weight) {
 }
 
 int64_t rows_of(const Tensor& x) { return x.numel() / x.size(-1); }
-
-// (..., in) -> (..., out) of each layer.
-std::vector<Tensor> linear_forward(const Tensor& x, at::TensorList weights, const c10::List<optional<Tensor>>& biases) {
-  TORCH_CHECK(biases.size() == weights.size(), "biases");
-  std::vector<Tensor> found;
-  std::vector<const float*> added;
-  for (size_t i = 0; i < weights.size(); ++i) {
-    check_layer(x, weights[i]);
-    auto sizes = x.sizes().vec();
-    sizes.back() = weights[i].size(0);
-    found.push_back(at::empty(sizes, x.options()));
-    const optional<Tensor> bias = biases.get(i);
-    TORCH_CHECK(!bias || (bias->is_contiguous() && bias->scalar_type() == at::kFloat && bias->numel() == sizes.back()), "bias");
-    added.push_back(bias ? bias->const_data_ptr<float>() : nullptr);
-  }
-  const int64_t rows = rows_of(x), in = x.size(-1);
-  const float* from = x.const_data_ptr<float>();
-  in_chunks(rows, rows_of_part(rows), [&](int64_t, int64_t begin, int64_t end) {
-    for (size_t i = 0; i < weights.size(); ++i) {
-      const int64_t out = weights[i].size(0);
-      float* to = found[i].mutable_data_ptr<float>() + begin * out;
-      if (added[i])
-        for (int64_t row = 0; row < end - begin; ++row) std::copy_n(added[i], out, to + row * out);
-      multiply(
-          'T', 'N', out, end - begin, in, weights[i].const_data_ptr<float>(), in, from + begin * in, in, added[i], to, out);
-    }
-  });
-  return found;
-}
 
 // Sums over rows of some columns.
 void add_rows(const float* from, int64_t rows, int64_t stride, int64_t columns, float* to) {
@@ -156,10 +128,10 @@ std::tuple<Tensor, Gradients, Gradients> linear_backward(
       if (Tensor& to = weight_grads[block.layer]; to.defined()) {
         float* sums = to.mutable_data_ptr<float>() + block.first * in;
         int64_t row = 0;
-        do {  // a BLAS divides long sums among its threads, some rows at a time it does not
-          const int64_t part = std::min(LEAST_ROWS, rows - row);
+        do {
+          const int64_t part = std::min(ROWS_OF_SUM, rows - row);
           multiply('N', 'T', in, block.outputs, part, from + row * in, in, g + row * out, out, row > 0, sums, in);
-          row += LEAST_ROWS;
+          row += part;
         } while (row < rows);
       }
       if (Tensor& to = bias_grads[block.layer]; to.defined())
@@ -172,14 +144,12 @@ std::tuple<Tensor, Gradients, Gradients> linear_backward(
 }  // namespace
 
 TORCH_LIBRARY_FRAGMENT(TORCH_EXTENSION_NAME, m) {
-  m.def("linear_forward(Tensor x, Tensor[] weights, Tensor?[] biases) -> Tensor[]");
   m.def(
       "linear_backward(Tensor?[] grads, Tensor x, Tensor[] weights, bool x_wanted, int[] weights_wanted, "
       "int[] biases_wanted) -> (Tensor, Tensor?[], Tensor?[])");
 }
 
 TORCH_LIBRARY_IMPL(TORCH_EXTENSION_NAME, CPU, m) {
-  m.impl("linear_forward", linear_forward);
   m.impl("linear_backward", linear_backward);
 }
 
