@@ -106,10 +106,10 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def linears(layers: Sequence[nn.Module], x: Tensor) -> Sequence[Tensor]:
-    """What several linear layers, of whatever kind, make of the same states; a kernel computes their gradients at once."""
-    if len(layers) > 1 and all(isinstance(layer, Linear) and layer.is_bare() for layer in layers):
-        weights: list[Tensor] = [layer.weight for layer in layers]
-        biases: list[Tensor | None] = [layer.bias for layer in layers]
+    """What several linear layers, of any kind, make of the same states; a kernel computes their gradients together."""
+    plain = [layer for layer in layers if isinstance(layer, Linear) and layer.is_bare()]
+    if len(plain) == len(layers) > 1:
+        weights, biases = [layer.weight for layer in plain], [layer.bias for layer in plain]
         onednn = not kernels().never_onednn and any(_takes_onednn(kernels(), x, weight) for weight in weights)
         if not onednn and native.serves(x, weights, biases):
             return native.linear(x, weights, biases)
