@@ -11,7 +11,7 @@ from torch import Tensor
 from eir_seq.native import library, reference
 from eir_seq.native.reference import Problem
 
-WIDEST_HEAD = 256
+WIDEST_HEAD = 272
 DTYPES = (torch.float32, torch.bfloat16)
 MOST_SHARED = 192
 """Keys of a text that all of its queries see, besides those in the window."""

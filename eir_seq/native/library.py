@@ -41,6 +41,7 @@ OPERATIONS = (
     "activated",
     "activated_",
     "activated_backward",
+    "linear_backward",
 )
 CLASSES = ("DecodingProgram",)
 BUILD = "python -m eir_seq native build"

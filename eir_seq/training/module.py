@@ -84,7 +84,11 @@ class TrainingModule(LightningModule):
         """
         number = self.trainer.current_epoch * self.batches_per_epoch + batch_idx
         process = (self.ranks.rank,) if self.ranks.rank else ()  # dropout differs between processes
-        torch.manual_seed(derive_seed(self.config.seed, "step", number, *process))
+        seed = derive_seed(self.config.seed, "step", number, *process)
+        if self.device.type == "cpu":
+            torch.default_generator.manual_seed(seed)
+        else:  # this takes a millisecond, and notes the stack, for each kind of device that is not in use
+            torch.manual_seed(seed)
         for name in self.outputs:
             if isinstance(head := self.network.head(name), Seq2SeqLmHead):
                 head.tokens_per_text = batch["step_counts"][name][0] / batch["step_rows"]

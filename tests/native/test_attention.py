@@ -10,8 +10,11 @@ from torch import Tensor
 
 from eir_seq.models.layers.attention.dot_product import kernel
 from eir_seq.models.layers.attention.packed import packed_attention
+from eir_seq.models.layers.attention.sliding_window import SlidingWindowAttention
+from eir_seq.models.layers.context import Context
+from eir_seq.models.layers.layout import Layout
 from eir_seq.models.layers.positions.relative import DistanceBias
-from eir_seq.native import reference
+from eir_seq.native import library, reference
 from eir_seq.native.attention import attention
 
 LENGTHS, OTHERS = (0, 1, 15, 16, 17, 63, 64, 65, 3, 193, 250), (2, 300, 1, 7, 190, 16, 33, 0, 5, 49, 48)
@@ -185,3 +188,28 @@ def test_queries_that_see_nothing_weigh_all_keys_alike() -> None:
     mask[..., 30:, :] = torch.finfo(torch.float32).min
     found = kernel(query, key, value, mask, 0.0, 0.25, causal=False)
     assert apart(found[:, :, 30:], value.mean(2, keepdim=True).expand(-1, -1, 10, -1)) < ROUNDING[torch.float32]
+
+
+def test_global_tokens_of_packed_texts() -> None:
+    """They see their whole text by the kernel as by torch's operations; texts have none, one or two of them."""
+    lengths, marked = (3, 40, 17), torch.zeros(3, 40)
+    marked[1, 0] = marked[2, 0] = marked[2, 9] = 1
+    mask = torch.arange(40)[None] < torch.tensor(lengths)[:, None]
+    layout = Layout.padded(3, 40, mask).without_padding()
+    torch.manual_seed(0)
+    layer = SlidingWindowAttention.Config(hidden_size=32, num_heads=2, reach=2).build()
+    x = torch.randn(sum(lengths), 32, requires_grad=True)
+    above = torch.randn(sum(lengths), 32)
+
+    def found() -> list[Tensor]:
+        context = Context(
+            layout, layout.pack(torch.arange(40).expand(3, 40)), features={"global_attention_mask": marked}
+        )
+        out = layer(x, context)
+        return [out, *torch.autograd.grad(out, [x, *layer.parameters()], above)]
+
+    native = found()
+    with library.without():
+        plain = found()
+    for ours, theirs in zip(native, plain, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=2e-5)

@@ -12,6 +12,7 @@ Both caches are bounded here, unless the environment says otherwise; layers of o
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from torch.nn.modules import module
 
 from eir_seq.models.layers.kernels import Kernels, kernels, onednn
 from eir_seq.models.layers.lora import Lora
+from eir_seq.native import linear as native
 
 KEPT_KERNELS = 32
 """Of each kind that oneDNN has: those of one pass through an encoder and a decoder fit, at two lengths not all do."""
@@ -101,6 +103,17 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         product: Tensor = _Product.apply(x.contiguous(), weight, bias)
         return product
     return F.linear(x, weight, bias)
+
+
+def linears(layers: Sequence[nn.Module], x: Tensor) -> Sequence[Tensor]:
+    """What several linear layers, of any kind, make of the same states; a kernel computes their gradients together."""
+    plain = [layer for layer in layers if isinstance(layer, Linear) and layer.is_bare()]
+    if len(plain) == len(layers) > 1:
+        weights, biases = [layer.weight for layer in plain], [layer.bias for layer in plain]
+        onednn = not kernels().never_onednn and any(_takes_onednn(kernels(), x, weight) for weight in weights)
+        if not onednn and native.serves(x, weights, biases):
+            return native.linear(x, weights, biases)
+    return [layer(x) for layer in layers]
 
 
 class Linear(nn.Linear):

@@ -18,7 +18,7 @@ using std::optional;
 
 constexpr int64_t QUERIES = 48;       // rows of a tile: a multiple of 8, and of the rows of register blocks
 constexpr int64_t KEYS = 192;         // columns of a tile
-constexpr int64_t MOST_CHANNELS = 256;
+constexpr int64_t MOST_CHANNELS = 272;  // 256 and a vector for a constant one
 constexpr int LD_CHANNELS = MOST_CHANNELS + LANES;  // not a power of two: rows would meet in the same sets of the cache
 constexpr int LD_KEYS = KEYS + LANES;
 constexpr int64_t KEPT_SCRATCH = 4 << 20;  // numbers that a thread keeps between calls

@@ -40,7 +40,7 @@ class ClippingAttention(Attention):
         self.query_norm = self.key_norm = self.clip  # type: ignore[assignment]
 
     def _values(self, x: Tensor, ctx: Context) -> Tensor:  # noqa: ARG002
-        return self._heads(self.clip(self.value(x)))
+        return self._heads(self.clip(x))
 
 
 def _mpt_attention(c: MptConfig) -> Attention.Config:

@@ -63,8 +63,7 @@ class RotatedAttention(Attention):
         return rotated.flatten(-2).to(x.dtype)
 
     def _values(self, x: Tensor, ctx: Context) -> Tensor:
-        value = self.value(x)
-        return self._rotated(value, ctx) if self.config.rotates_values else self._heads(value)
+        return self._rotated(x, ctx) if self.config.rotates_values else self._heads(x)
 
 
 def _rotations(ctx: Context) -> tuple[Tensor, ...]:

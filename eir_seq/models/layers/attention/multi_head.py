@@ -17,7 +17,7 @@ from eir_seq.models.layers.attention.windows import windows
 from eir_seq.models.layers.build import Part
 from eir_seq.models.layers.context import Bias, Context
 from eir_seq.models.layers.dropout import drop
-from eir_seq.models.layers.linear import Linear
+from eir_seq.models.layers.linear import Linear, linears
 from eir_seq.models.layers.norms.layer_norm import HeadNorm
 from eir_seq.models.layers.positions.alibi import Alibi
 from eir_seq.models.layers.positions.relative import DistanceBias
@@ -87,11 +87,12 @@ class Attention(DotProduct):
 
     def forward(self, x: Tensor, ctx: Context) -> Tensor:
         """States of the context's layout -> the same."""
-        query = self._rotated(self.query_norm(self.query(x)), ctx)
         if self.crosses:
+            query = self._rotated(self.query_norm(self.query(x)), ctx)
             return self.out(self._attend(query, *self._memory(ctx), ctx))
-        key = self._rotated(self.key_norm(self.key(x)), ctx)
-        return self.out(self._attend(query, key, self._values(x, ctx), ctx))
+        query, key, value = linears((self.query, self.key, self.value), x)
+        query, key = self._rotated(self.query_norm(query), ctx), self._rotated(self.key_norm(key), ctx)
+        return self.out(self._attend(query, key, self._values(value, ctx), ctx))
 
     def _causal(self, ctx: Context) -> bool:  # noqa: ARG002
         """Whether each token sees only itself and those before."""
@@ -105,7 +106,7 @@ class Attention(DotProduct):
         return x.unflatten(-1, (-1, self.head_size))
 
     def _values(self, x: Tensor, ctx: Context) -> Tensor:  # noqa: ARG002
-        return self._heads(self.value(x))
+        return self._heads(x)
 
     def _rotated(self, x: Tensor, ctx: Context) -> Tensor:
         heads, rotary = self._heads(x), self.config.rotary
@@ -119,7 +120,7 @@ class Attention(DotProduct):
         assert ctx.memory is not None
         if ctx.cache is not None and (kept := ctx.cache.memory(self)) is not None:
             return kept
-        key, value = self._heads(self.key(ctx.memory)), self._heads(self.value(ctx.memory))
+        key, value = (self._heads(part) for part in linears((self.key, self.value), ctx.memory))
         if ctx.cache is not None:
             ctx.cache.keep_memory(self, key, value)
         return key, value

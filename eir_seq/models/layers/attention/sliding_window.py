@@ -19,7 +19,7 @@ from eir_seq.models.layers.attention.packed import narrow, packed_attention
 from eir_seq.models.layers.attention.windows import KEPT, InPieces, in_layout, piece, starts, texts_of
 from eir_seq.models.layers.context import Context, look_mask
 from eir_seq.models.layers.dropout import drop
-from eir_seq.models.layers.linear import Linear
+from eir_seq.models.layers.linear import Linear, linears
 from eir_seq.native import attention as native
 
 
@@ -42,6 +42,17 @@ class Globals:
             return None
         pairs = zip(self.place.tolist(), self.real.tolist(), strict=True)
         return tuple(tuple(x for x, real in zip(*pair, strict=True) if real) for pair in pairs)
+
+    @cached_property
+    def all_real(self) -> bool:
+        """Whether all texts have equally many."""
+        return bool(self.real.all())
+
+    @cached_property
+    def tokens(self) -> Tensor:
+        """(globals of all texts,) where they are among all tokens."""
+        assert self.place is not None
+        return self.place[self.real]
 
     @classmethod
     def of(cls, ctx: Context) -> Globals:
@@ -95,7 +106,7 @@ class SlidingWindowAttention(InPieces):
         """States of the context's layout -> the same."""
         layout = ctx.layout
         marked: Globals = ctx.once("globals", lambda: Globals.of(ctx))
-        query, key, value = (self._heads(part(x)) for part in (self.query, self.key, self.value))
+        query, key, value = (self._heads(part) for part in linears((self.query, self.key, self.value), x))
         if self._in_few_calls(query, key, marked, ctx):
             mixed = self._packed(query, key, value, marked, ctx)
         else:
@@ -109,7 +120,8 @@ class SlidingWindowAttention(InPieces):
                 mixed = rows.where(marked.real[..., None], mixed)
             else:
                 whole = mixed if layout.packed else mixed.flatten(0, 1)
-                mixed = whole.index_copy(0, marked.place[marked.real], rows[marked.real]).view_as(mixed)
+                rows = rows.flatten(0, 1) if marked.all_real else rows[marked.real]
+                mixed = whole.index_copy(0, marked.tokens, rows).view_as(mixed)
         return self.out(mixed)
 
     def _heads(self, x: Tensor) -> Tensor:
@@ -199,43 +211,53 @@ class SlidingWindowAttention(InPieces):
 
     def _global(self, x: Tensor, place: Tensor, real: Tensor, ctx: Context) -> Tensor:
         """States (tokens, hidden) -> what global tokens see (batch, globals, hidden); see `Globals`."""
-        rectangle = ctx.layout.pad(x) if ctx.layout.packed else x.unflatten(0, (ctx.layout.batch, -1))
-        mask = look_mask(ctx.layout.mask, 1, rectangle.shape[1], causal=False)
-        query = self._heads(self.query_global(x[place])).transpose(1, 2)
+        query = self._heads(self.query_global(x.index_select(0, place.flatten())))
         dropout = self.config.dropout if self.training else 0.0
         spelled_out = ctx.attentions is not None or ctx.head_mask is not None
-        few = not torch.compiler.is_exporting() and query.shape[2] * self.config.num_heads <= self.config.hidden_size
+        few = not torch.compiler.is_exporting() and place.shape[1] * self.config.num_heads <= self.config.hidden_size
         if few and not spelled_out:
-            mixed = self._folded(query, rectangle, mask, dropout)
+            return self._folded(query, x, dropout, ctx).view(*place.shape, -1)
+        rectangle, mask = self._rectangle(x, ctx)
+        query = query.unflatten(0, place.shape).transpose(1, 2)
+        key = self._heads(self.key_global(rectangle)).transpose(1, 2)
+        value = self._heads(self.value_global(rectangle)).transpose(1, 2)
+        if not spelled_out:
+            mixed = F.scaled_dot_product_attention(query, key, value, mask, dropout, scale=self.scale)
         else:
-            key = self._heads(self.key_global(rectangle)).transpose(1, 2)
-            value = self._heads(self.value_global(rectangle)).transpose(1, 2)
-            if not spelled_out:
-                mixed = F.scaled_dot_product_attention(query, key, value, mask, dropout, scale=self.scale)
-            else:
-                scores = query @ key.transpose(-1, -2)
-                everyone = torch.ones((), dtype=torch.bool, device=x.device) if mask is None else mask
-                weights = self._weights(scores, everyone, ctx.head_mask)
-                if ctx.global_attentions is not None:
-                    used = real[:, None, :, None]
-                    ctx.global_attentions.append((weights * used).transpose(-1, -2))
-                mixed = drop(weights, dropout) @ value
+            scores = query @ key.transpose(-1, -2)
+            everyone = torch.ones((), dtype=torch.bool, device=x.device) if mask is None else mask
+            weights = self._weights(scores, everyone, ctx.head_mask)
+            if ctx.global_attentions is not None:
+                used = real[:, None, :, None]
+                ctx.global_attentions.append((weights * used).transpose(-1, -2))
+            mixed = drop(weights, dropout) @ value
         return mixed.transpose(1, 2).flatten(2)
 
-    def _folded(self, query: Tensor, states: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
-        """The same with the projections of keys and values moved to the few queries.
+    def _rectangle(self, x: Tensor, ctx: Context) -> tuple[Tensor, Tensor | None]:
+        """States (tokens, channels) -> (batch, length, channels), and which of them global tokens see."""
+        rectangle = ctx.layout.pad(x) if ctx.layout.packed else x.unflatten(0, (ctx.layout.batch, -1))
+        return rectangle, look_mask(ctx.layout.mask, 1, rectangle.shape[1], causal=False)
 
-        q (W x + b) = (q W) x + q b, and the weighted sum of W x + b is W applied to the weighted sum of x, plus b:
-        no product over all tokens. Gives (batch, heads, globals, head_size).
+    def _folded(self, query: Tensor, x: Tensor, dropout: float, ctx: Context) -> Tensor:
+        """The same with the projections of keys and values moved to the few queries (globals, heads, head_size).
+
+        q (W x + b) = (q [W b]) [x 1], and a weighted sum of W x + b is [W b] times that of [x 1]: no product over all
+        tokens. Gives (globals, hidden).
         """
-        heads = self.config.num_heads
-        key_weight = self.key_global.whole_weight.unflatten(0, (heads, -1))
-        value_weight = self.value_global.whole_weight.unflatten(0, (heads, -1))
-        offset = torch.einsum("bhgd,hd->bhg", query, self._heads(self.key_global.bias))[..., None]
-        scores = torch.einsum("bhgd,hdc->bhgc", query, key_weight) @ states[:, None].transpose(-1, -2) + offset
-        scores = scores * self.scale
-        if mask is not None:
-            scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-        weights = drop(scores.softmax(-1), dropout)
-        mixed = torch.einsum("bhgc,hdc->bhgd", weights @ states[:, None], value_weight)
-        return mixed + weights.sum(-1, keepdim=True) * self._heads(self.value_global.bias)[None, :, None]
+        layout, heads = ctx.layout, self.config.num_heads
+        states = F.pad(x, (0, 1), value=1.0)
+        key_weight, value_weight = (
+            torch.cat((part.whole_weight, part.bias[:, None]), 1).unflatten(0, (heads, -1))
+            for part in (self.key_global, self.value_global)
+        )
+        folded = (query.transpose(0, 1) @ key_weight).transpose(0, 1)
+        if layout.packed and native.serves(folded, states):
+            queries, keys = folded.flatten(0, 1)[:, None], states[:, None]
+            counts = (len(queries) // layout.batch,) * layout.batch
+            seen = native.attention(queries, keys, keys, counts, layout.lengths, dropout=dropout, scale=self.scale)
+        else:
+            rectangle, mask = self._rectangle(states, ctx)
+            queries, keys = folded.reshape(layout.batch, 1, -1, folded.shape[-1]), rectangle[:, None]
+            seen = self._product(queries, keys, keys, mask, dropout, self.scale)
+        mixed = seen.view_as(folded).transpose(0, 1) @ value_weight.transpose(1, 2)
+        return mixed.transpose(0, 1).flatten(1)
