@@ -41,6 +41,8 @@ OPERATIONS = (
     "activated",
     "activated_",
     "activated_backward",
+    "wkv",
+    "selective_scan",
 )
 CLASSES = ("DecodingProgram",)
 BUILD = "python -m eir_seq native build"
