@@ -22,6 +22,7 @@ from eir_seq.models.layers.norms.layer_norm import HeadNorm
 from eir_seq.models.layers.positions.alibi import Alibi
 from eir_seq.models.layers.positions.relative import DistanceBias
 from eir_seq.models.layers.positions.rotary import Rotary
+from eir_seq.models.layers.precision import for_products
 
 
 class Attention(DotProduct):
@@ -87,6 +88,7 @@ class Attention(DotProduct):
 
     def forward(self, x: Tensor, ctx: Context) -> Tensor:
         """States of the context's layout -> the same."""
+        x = for_products(x)
         query = self._rotated(self.query_norm(self.query(x)), ctx)
         if self.crosses:
             return self.out(self._attend(query, *self._memory(ctx), ctx))
@@ -119,7 +121,8 @@ class Attention(DotProduct):
         assert ctx.memory is not None
         if ctx.cache is not None and (kept := ctx.cache.memory(self)) is not None:
             return kept
-        key, value = self._heads(self.key(ctx.memory)), self._heads(self.value(ctx.memory))
+        memory = for_products(ctx.memory)
+        key, value = self._heads(self.key(memory)), self._heads(self.value(memory))
         if ctx.cache is not None:
             ctx.cache.keep_memory(self, key, value)
         return key, value
