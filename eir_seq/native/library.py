@@ -42,6 +42,8 @@ OPERATIONS = (
     "activated_",
     "activated_backward",
     "linear_backward",
+    "wkv",
+    "selective_scan",
 )
 CLASSES = ("DecodingProgram",)
 BUILD = "python -m eir_seq native build"

@@ -22,6 +22,7 @@ from torch.nn.modules import module
 
 from eir_seq.models.layers.kernels import Kernels, kernels, onednn
 from eir_seq.models.layers.lora import Lora
+from eir_seq.models.layers.precision import for_products
 from eir_seq.native import linear as native
 
 KEPT_KERNELS = 32
@@ -107,6 +108,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def linears(layers: Sequence[nn.Module], x: Tensor) -> Sequence[Tensor]:
     """What several linear layers, of any kind, make of the same states; a kernel computes their gradients together."""
+    x = for_products(x)
     plain = [layer for layer in layers if isinstance(layer, Linear) and layer.is_bare()]
     if len(plain) == len(layers) > 1:
         weights, biases = [layer.weight for layer in plain], [layer.bias for layer in plain]

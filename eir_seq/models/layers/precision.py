@@ -13,6 +13,14 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
+def for_products(x: Tensor) -> Tensor:
+    """`x` as linear layers take it under autocast: what several of them read is converted once."""
+    kind = x.device.type
+    if x.dtype is torch.float32 and torch.is_autocast_enabled(kind):
+        return x.to(torch.get_autocast_dtype(kind))
+    return x
+
+
 LEAST_EXPONENT = -80.0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from eir_seq.models.backbones.stack import FirstTokenPooler, StackPlan
 from eir_seq.models.checkpoint.keymap import Alias, Row, Same, for_layers
@@ -14,6 +14,7 @@ from eir_seq.models.families.bert.keymap import BERT_LANGUAGE_MODEL_ROWS, LAYER,
 from eir_seq.models.families.bert.plan import bert_embeddings
 from eir_seq.models.families.fnet.fourier import Fourier
 from eir_seq.models.families.fnet.options import FNetConfig
+from eir_seq.models.layers.dropout import Dropout
 from eir_seq.models.layers.embeddings import Embeddings
 from eir_seq.models.layers.feed_forward.mlp import Mlp
 from eir_seq.models.layers.linear import Linear
@@ -27,7 +28,7 @@ class ProjectedEmbeddings(Embeddings):
     def __init__(self, config: Embeddings.Config) -> None:
         super().__init__(replace(config, dropout=0.0))
         self.project = Linear(config.hidden_size, config.hidden_size)
-        self.projected_dropout = nn.Dropout(config.dropout)
+        self.projected_dropout = Dropout(config.dropout)
 
     def forward(
         self,

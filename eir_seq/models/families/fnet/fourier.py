@@ -29,12 +29,12 @@ class _RealTransform(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor) -> Tensor:
         half = torch.fft.rfft2(x, dim=(1, 2)).real
-        rest = x.shape[2] - half.shape[2]
+        count, rest = half.shape[2], x.shape[2] - half.shape[2]
         mixed = torch.empty_like(x, memory_format=torch.contiguous_format)
-        mixed[:, :, : half.shape[2]] = half
-        mirrored = half[:, :, 1 : rest + 1].flip(2)
-        mixed[:, :1, half.shape[2] :] = mirrored[:, :1]
-        mixed[:, 1:, half.shape[2] :] = mirrored[:, 1:].flip(1)
+        mixed[:, :, :count] = half
+        mirrored = mixed[:, :, 1 : rest + 1]
+        mixed[:, :1, count:] = mirrored[:, :1].flip(2)
+        mixed[:, 1:, count:] = mirrored[:, 1:].flip(1, 2)
         return mixed
 
     @staticmethod

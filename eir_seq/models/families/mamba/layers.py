@@ -19,6 +19,7 @@ from eir_seq.models.layers.norms.rms_norm import RMSNorm
 from eir_seq.models.layers.precision import at_least_float32
 from eir_seq.models.layers.recurrence.linear_recurrence import apart
 from eir_seq.models.layers.recurrence.one_token import one_token
+from eir_seq.native import recurrences as native
 
 CALLS = 2**19
 """Numbers of states that are computed in the time that the calls for a text take."""
@@ -64,7 +65,8 @@ class SelectiveStateSpace(nn.Module):
         window, state = self._begin(x, ctx.cache)
         window = torch.cat((window, _blanked(x, ctx)), 1)
         x = self.activation(self.convolution(window.transpose(1, 2)).transpose(1, 2))
-        one_by_one = ctx.cache is None and apart(ctx.layout, x.shape[-1] * self.sizes[-1], CALLS)
+        calls = 0 if native.serves(x, states=self.sizes[-1]) else CALLS
+        one_by_one = ctx.cache is None and apart(ctx.layout, x.shape[-1] * self.sizes[-1], calls)
         x = ctx.layout.pack(x) if one_by_one else _blanked(x, ctx)
         step, write, read = self.selection(x).split(self.sizes, -1)
         given = x, F.softplus(at_least_float32(self.step(step))), write, read

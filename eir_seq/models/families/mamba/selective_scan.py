@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from eir_seq.models.layers.recurrence.linear_recurrence import accumulate, accumulate_backwards
+from eir_seq.native import recurrences as native
 
 LARGEST_CHUNK = {"cpu": 2**20}
 
@@ -42,6 +43,8 @@ def selective_scan(
 
 
 def _scan(x: Tensor, step: Tensor, rates: Tensor, write: Tensor, read: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
+    if native.serves(x, step, rates, write, read, start, states=len(rates)):
+        return native.selective_scan(x, step, rates, write, read, start)
     largest = LARGEST_CHUNK.get(x.device.type, LARGEST_CHUNK_ELSEWHERE)
     length = max(SHORTEST_CHUNK, largest // max(1, start.numel()))
     found = []

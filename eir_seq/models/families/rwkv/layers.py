@@ -16,6 +16,7 @@ from eir_seq.models.layers.precision import at_least_float32
 from eir_seq.models.layers.recurrence.linear_recurrence import apart
 from eir_seq.models.layers.recurrence.one_token import one_token
 from eir_seq.models.layers.residual import Layer, LayerPlan
+from eir_seq.native import recurrences as native
 
 CALLS = 2**15
 """Numbers of keys that are computed in the time that the calls for a text take."""
@@ -93,8 +94,9 @@ class TimeMixing(nn.Module):
         value = self.value(mixed(before, x, self.value_share))
         gate = torch.sigmoid(self.gate(mixed(before, x, self.gate_share)))
         rate, bonus = at_least_float32(self.decay).exp(), at_least_float32(self.bonus)
-        one_by_one = ctx.cache is None and apart(ctx.layout, key.shape[-1], CALLS)
         wide = at_least_float32(value)
+        calls = 0 if native.serves(key, wide, rate, bonus) else CALLS
+        one_by_one = ctx.cache is None and apart(ctx.layout, key.shape[-1], calls)
         key, wide = (key, wide) if one_by_one else (ctx.layout.pad(key), ctx.layout.pad(wide))
         nothing = key.new_zeros(1 if one_by_one else key.shape[0], key.shape[-1])
         sums = (nothing, nothing, nothing + NEVER) if kept is None else (kept[1], kept[2], kept[3])

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from eir_seq.models.layers.precision import small_exp
 from eir_seq.models.layers.recurrence.linear_recurrence import one_by_one, recurrence, steps
+from eir_seq.native import recurrences as native
 
 Sums = tuple[Tensor, Tensor, Tensor]
 """Weighted sum of values and sum of weights, both over exp of the third: (batch, width) each, in float32 or better."""
@@ -26,6 +27,8 @@ def wkv(key: Tensor, value: Tensor, rate: Tensor, bonus: Tensor, start: Sums) ->
     Returns:
         Averages, like `value`, and the sums after the last time.
     """
+    if native.serves(key, value, rate, bonus, *start):
+        return native.wkv(key, value, rate, bonus, start)
     maximum = _whole_maximum if torch.compiler.is_exporting() else _decayed_maximum
     top = maximum(key.detach(), rate.detach(), start[2].detach())
     last_top = torch.cat((start[2][:, None], top[:, :-1]), 1)

@@ -10,6 +10,7 @@ from eir_seq.models.layers.build import Configured
 from eir_seq.models.layers.dropout import Dropout
 from eir_seq.models.layers.feed_forward.activations import activated_product, activation
 from eir_seq.models.layers.linear import Linear
+from eir_seq.models.layers.precision import for_products
 
 
 class Mlp(Configured):
@@ -38,4 +39,5 @@ class Mlp(Configured):
         """(..., hidden) -> (..., hidden)."""
         if self.gate is None:
             return self.down(activated_product(self.up, x, self.activation_name, dropout=self.inner_dropout))
+        x = for_products(x)
         return self.down(activated_product(self.gate, x, self.activation_name, self.up(x), self.inner_dropout))
