@@ -28,7 +28,7 @@ def auroc_and_average_precision(scores: Tensor, positive: Tensor) -> tuple[float
     (0.75, 0.5)
     """
     ranked, hits = np.sort(scores.numpy()), np.sort(scores.numpy()[positive.numpy()])
-    points = 1 + np.count_nonzero(ranked[1:] != ranked[:-1])
+    points = 1 + int(np.count_nonzero(ranked[1:] != ranked[:-1]))
     # Sums of float32 depend on the order of terms: that of torchmetrics, from the highest score down and up again.
     trapezoids, steps = torch.empty(points), torch.empty(points)
     positives, negatives = torch.tensor(len(hits)), torch.tensor(len(ranked) - len(hits))
