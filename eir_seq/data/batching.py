@@ -87,7 +87,8 @@ class TrainingOrder:
             if self.length_buckets:
                 wanted = -(-len(rows) // self.batch_size) // MIN_POOLS
                 pool = min(max(wanted, MIN_POOL_BATCHES), MAX_POOL_BATCHES) * self.batch_size
-                rows = np.concatenate([self._by_length(rows[i : i + pool]) for i in range(0, len(rows), pool)])
+                for i in range(0, len(rows), pool):
+                    rows[i : i + pool] = self._by_length(rows[i : i + pool])
             batches += [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
         batches = _split_until(batches, self.batches_per_epoch)
         return [batches[i] for i in draw.permutation(len(batches))]
@@ -191,7 +192,7 @@ class _Bucket:
         drawn = [_take(rows, count, draw) for rows, count in self.groups]
         if not drawn:
             return np.empty(0, np.int64)
-        rows = np.concatenate(drawn)
+        rows = drawn[0] if len(drawn) == 1 else np.concatenate(drawn)
         del drawn
         draw.shuffle(rows)
         return rows
@@ -266,15 +267,17 @@ def _length_buckets(
 
 def _quotas(parts: list[Rows], capacities: list[int], class_rows: list[Rows], num_rows: int) -> list[_Bucket]:
     """How many rows of each class an epoch draws from each bucket; the same in every epoch, `num_rows` in all."""
+    totals = (
+        [num_rows]
+        if len(class_rows) == 1
+        else apportion(np.full(len(class_rows), num_rows / len(class_rows)), num_rows).tolist()
+    )
+    if len(parts) == 1:
+        return [_Bucket([pair for pair in zip(class_rows, totals, strict=True) if pair[1]], capacities[0])]
     bucket_of = np.empty(num_rows, np.int32)
     for index, part in enumerate(parts):
         bucket_of[part] = index
     groups: list[list[tuple[Rows, int]]] = [[] for _ in parts]
-    totals = (
-        [num_rows]
-        if len(class_rows) == 1
-        else apportion(np.full(len(class_rows), num_rows / len(class_rows)), num_rows)
-    )
     for rows, total in zip(class_rows, totals, strict=True):
         counts = np.bincount(bucket_of[rows], minlength=len(parts))
         for index, count in enumerate(apportion(counts * (total / len(rows)), int(total))):

@@ -94,6 +94,25 @@ class BatchKeys(Sequence[BatchKey]):
         return BatchKeys([self.batches[index * len(self) // count] for index in range(count)], self.epoch)
 
 
+class NarrowIntegers:
+    """Integers of 64 bits, (rows, ...), held in as few as all of them take: classes mostly in one byte instead of 8.
+
+    >>> held = NarrowIntegers(torch.tensor([3, 0, 200]))
+    >>> held.values.dtype, held[torch.tensor([2, 2])]
+    (torch.int16, tensor([200, 200]))
+    """
+
+    def __init__(self, values: Tensor) -> None:
+        low, high = (0, 0) if not values.numel() else map(int, values.aminmax())
+        kinds = (torch.int8, torch.int16, torch.int32, torch.int64)
+        kind = next(kind for kind in kinds if torch.iinfo(kind).min <= low and high <= torch.iinfo(kind).max)
+        self.values = values.to(kind)
+
+    def __getitem__(self, rows: Any) -> Tensor:
+        """Those of some rows, in 64 bits."""
+        return self.values[rows].long()
+
+
 @dataclass(frozen=True)
 class EncodedSplit:
     """A map from `BatchKey` to batches. Small when pickled: encoded rows stay in their files."""
@@ -101,7 +120,7 @@ class EncodedSplit:
     ids: Sequence[str]
     inputs: Mapping[str, RowSource]
     collators: Mapping[str, Collator]
-    targets: Mapping[str, Tensor]
+    targets: Mapping[str, Tensor | NarrowIntegers]
     seed: int
     costs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """By input the features that rows cost, `LENGTH` by default."""
@@ -170,7 +189,7 @@ class EncodedSplit:
     def known_targets(self) -> dict[str, Tensor]:
         """Targets by output, (rows that have one, ...)."""
         masks = {name: torch.from_numpy(mask) for name, mask in self.labelled.items()}
-        return {name: values[masks[name]] if name in masks else values for name, values in self.targets.items()}
+        return {name: values[masks.get(name, slice(None))] for name, values in self.targets.items()}
 
     def numbers(self, name: str, feature: str) -> NDArray[Any]:
         """One number for each row that has the input, (rows that have it,); empty if there is no such feature."""
@@ -189,8 +208,9 @@ class EncodedSplit:
         for name, collator in self.collators.items():  # of texts that are corrupted in batches and written again
             if (target_lengths := getattr(collator, "target_lengths", None)) is not None:
                 columns.append(target_lengths(self.inputs[name]))
-        columns = columns or [np.ones(len(self), np.int32)]
-        return np.stack(columns, axis=1)
+        columns = columns or [np.ones(len(self), np.int8)]
+        longest = max(int(column.max(initial=0)) for column in columns)
+        return np.stack(columns, axis=1, dtype=np.min_scalar_type(-longest - 1), casting="same_kind")
 
     def in_order(self, data: DataConfig) -> BatchKeys:
         """Batches of every row once, the longest first; `row` tells where each result belongs."""
@@ -298,7 +318,8 @@ def encode_split(
             lacking = f"{np.count_nonzero(~labelled)} of {len(labelled)} {split} rows have no label"
             warnings.append(f"outputs.{name}: {lacking}; {output.config.UNLABELLED}")
     costs = {name: fitted.COSTS for name, fitted in inputs.items()}
-    return EncodedSplit(ids, encoded, collators, targets, seed, costs, present, scored, dropout, mixing), warnings
+    held = {name: NarrowIntegers(values) if values.dtype == torch.int64 else values for name, values in targets.items()}
+    return EncodedSplit(ids, encoded, collators, held, seed, costs, present, scored, dropout, mixing), warnings
 
 
 def _some(masks: Mapping[str, Mask]) -> dict[str, Mask]:

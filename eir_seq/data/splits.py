@@ -7,7 +7,7 @@ which rows were added, keeps nearly all of its rows in their part.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -64,28 +64,30 @@ def draw_rows(
 
 def pick_rows(ids: Column, count: int, seed: int, classes: Column | None = None) -> NDArray[np.bool_]:
     """Mask of `count` rows; with `classes` each keeps its share and, whatever the count, at least one row."""
-    lots = _lots(ids, seed)
     if classes is None:
-        return _smallest(lots, count)
+        lots = _lots(ids, seed)
+        return _smallest(lots, np.ones(len(lots), bool), count)
     _, codes = _codes(classes)
     counts = np.bincount(codes)
     quotas = np.maximum(apportion(counts * (count / len(ids)), count), 1)
     while quotas.sum() > max(count, len(quotas)):
         quotas[np.argmax(quotas)] -= 1
-    picked = np.zeros(len(ids), bool)
+    lots, picked = _lots(ids, seed), np.zeros(len(ids), bool)
     for code, quota in enumerate(quotas.tolist()):
-        own = codes == code
-        picked[own] = _smallest(lots[own], quota)
+        picked |= _smallest(lots, codes == code, quota)
     return picked
 
 
-def _smallest(lots: NDArray[np.int64], count: int) -> NDArray[np.bool_]:
-    """Mask of the `count` smallest, of equal ones the first."""
-    if not 0 < count < len(lots):
-        return np.full(len(lots), count > 0)
-    bound = np.partition(lots, count - 1)[count - 1]
-    picked: NDArray[np.bool_] = lots < bound
-    picked[np.flatnonzero(lots == bound)[: count - int(picked.sum())]] = True
+def _smallest(lots: NDArray[np.int64], among: NDArray[np.bool_], count: int) -> NDArray[np.bool_]:
+    """Mask of the `count` smallest among some rows, of equal ones the first."""
+    own = lots[among]
+    if not 0 < count < len(own):
+        return among & (count > 0)
+    own.partition(count - 1)
+    bound = own[count - 1]
+    del own
+    picked: NDArray[np.bool_] = among & (lots < bound)
+    picked[np.flatnonzero(among & (lots == bound))[: count - np.count_nonzero(picked)]] = True
     return picked
 
 
@@ -166,7 +168,8 @@ def assign_folds(
             held[fold] += shares[group]
             sizes[fold] += table[group].sum()
             fold_of[group] = fold
-        return fold_of[group_codes]
+        found: NDArray[np.int64] = fold_of[group_codes]
+        return found
     counts = np.bincount(class_codes, minlength=len(class_names))
     faults = FaultLog()
     for name, count in zip(class_names, counts.tolist(), strict=True):
@@ -174,7 +177,8 @@ def assign_folds(
             hint = "lower it, remove the class, or set data.stratify=null"
             faults.add("rare classes", "data.folds", f"class {name!r} has {count} rows for {folds} folds: {hint}")
     faults.raise_any()
-    lots, found, first = _lots(ids, seed), np.zeros(len(ids), np.int64), 0
+    lots, first = _lots(ids, seed), 0
+    found = np.zeros(len(ids), np.int64)
     for code, count in enumerate(counts.tolist()):
         rows = np.flatnonzero(class_codes == code)
         rows = rows[np.argsort(lots[rows], kind="stable")]
@@ -185,7 +189,7 @@ def assign_folds(
     return found
 
 
-def _codes(values: Column) -> tuple[list[str], NDArray[np.int32]]:
+def _codes(values: Column) -> tuple[list[str], NDArray[np.signedinteger[Any]]]:
     """The distinct values in order, and the place of each row's value among them."""
     column = values if isinstance(values, pa.ChunkedArray) else pa.chunked_array([pa.array(values, pa.string())])
     chunks = column.dictionary_encode().unify_dictionaries().chunks
@@ -193,7 +197,7 @@ def _codes(values: Column) -> tuple[list[str], NDArray[np.int32]]:
     order = sorted(range(len(names)), key=names.__getitem__)
     place = np.empty(len(names), np.int32)
     place[order] = np.arange(len(names))
-    codes = np.empty(len(column), np.int32)
+    codes = np.empty(len(column), np.min_scalar_type(-len(names) - 1))
     start = 0
     for chunk in chunks:
         codes[start : start + len(chunk)] = place[chunk.indices.to_numpy()]

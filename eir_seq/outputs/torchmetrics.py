@@ -10,8 +10,6 @@ from eir_seq.deferred import defer_torchmetrics
 defer_torchmetrics()
 
 from torchmetrics.functional.classification import (
-    binary_auroc,
-    binary_average_precision,
     multiclass_confusion_matrix,
 )
 from torchmetrics.functional.image import structural_similarity_index_measure
@@ -23,8 +21,6 @@ from torchmetrics.functional.regression import (
 )
 
 __all__ = [
-    "binary_auroc",
-    "binary_average_precision",
     "mean_absolute_error",
     "mean_squared_error",
     "multiclass_confusion_matrix",

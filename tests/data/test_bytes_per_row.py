@@ -19,7 +19,7 @@ from eir_seq import rows as rows_module
 from eir_seq import spool
 from eir_seq.data import encoded, rows
 from eir_seq.data.batching import batch_costs
-from eir_seq.data.dataset import BatchKeys
+from eir_seq.data.dataset import BatchKeys, NarrowIntegers
 from eir_seq.data.readers import base, delimited
 from eir_seq.data.source import load_splits
 from eir_seq.data.tables import shared_texts
@@ -103,6 +103,10 @@ def test_batches_of_an_epoch_and_of_an_evaluation(config: Config, tmp_path: Path
         assert data.encoded["train"].lengths.shape == (ROWS // 2, 1)
         return list(data._training_order().batches(0)), data.evaluation_keys("validation"), data.trial_keys
 
+    targets = data.encoded["train"].targets["sentiment"]
+    assert isinstance(targets, NarrowIntegers)
+    assert targets.values.dtype == torch.int8
+    assert targets[:4].dtype == torch.int64
     size, (batches, keys, _) = grown(epoch)
     assert size < 32
     assert sorted(np.concatenate(batches).tolist()) == [*range(ROWS // 2)]

@@ -274,7 +274,7 @@ def test_files_of_squad(tmp_path: Path) -> None:
     with Console() as console:
         parts = assemble(validate_experiment(given), console)
     wanted = [row["answers"]["answer_start"] for row in rows(20, 0)]
-    target = parts.data.encoded["train"].targets["answer"]
+    target = parts.data.encoded["train"].targets["answer"][:]
     assert target[:, 0].tolist() == [starts[0] if starts else -1 for starts in wanted]
     assert parts.outputs["answer"].describe()["unanswered"] == sum(not starts for starts in wanted)
     assert any("longer than 24 tokens" in warning for warning in parts.data.warnings)

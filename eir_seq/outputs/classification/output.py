@@ -18,6 +18,7 @@ from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.models.layers.dropout import Dropout
 from eir_seq.outputs.base import CHUNK, FittedOutput, Output, TargetRows, by_chunks, exact_sum, row_names, values_of
 from eir_seq.outputs.classes.names import class_codes, class_name, listed, number_of, sorted_classes, threshold_metric
+from eir_seq.outputs.classes.ranking import auroc_and_average_precision
 from eir_seq.outputs.classes.thresholds import best_shifts
 from eir_seq.outputs.classification.config import ClassificationOutputConfig
 from eir_seq.outputs.classification.metrics import METRICS
@@ -177,7 +178,7 @@ class FittedClassification(FittedOutput):
         against the rest) those that some rows have and others have not. MCC, AUROC and average precision are absent
         where all rows are of one class; MCC is 0 where all predictions are.
         """
-        from eir_seq.outputs.torchmetrics import binary_auroc, binary_average_precision, multiclass_confusion_matrix
+        from eir_seq.outputs.torchmetrics import multiclass_confusion_matrix
 
         decide = (lambda rows: rows) if self._decides_by_probability else self.decide
         confusion = torch.zeros(self.output_size, self.output_size, dtype=torch.float64)
@@ -204,9 +205,8 @@ class FittedClassification(FittedOutput):
                 continue
             probabilities = by_chunks(lambda rows, part=part: self.probabilities(rows)[:, part].clone(), raw)
             for index in (mixed[part].nonzero().flatten() + first).tolist():
-                scores, labels = probabilities[:, index - first], (target == index).long()
-                auroc[index] = float(binary_auroc(scores, labels))
-                average_precision[index] = float(binary_average_precision(scores, labels))
+                areas = auroc_and_average_precision(probabilities[:, index - first], target == index)
+                auroc[index], average_precision[index] = areas
         if mixed.any():
             # Gorodkin 2004; the usual formula for two classes.
             spread = (total**2 - predicted.square().sum()) * (total**2 - true.square().sum())

@@ -19,6 +19,7 @@ from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.models.layers.dropout import Dropout
 from eir_seq.outputs.base import FittedOutput, Output, TargetRows, by_chunks, exact_sum, ids_of, row_names
 from eir_seq.outputs.classes.names import class_name, listed, sorted_classes
+from eir_seq.outputs.classes.ranking import auroc_and_average_precision
 from eir_seq.outputs.classes.thresholds import best_shift
 from eir_seq.outputs.multi_label.config import MultiLabelOutputConfig
 from eir_seq.outputs.multi_label.metrics import METRICS
@@ -177,8 +178,6 @@ class FittedMultiLabel(FittedOutput):
         others those that some rows have and others have not. `exact_match` is the share of rows whose known cells are
         all right, `hamming` the share of cells that are wrong.
         """
-        from eir_seq.outputs.torchmetrics import binary_auroc, binary_average_precision
-
         known, true = ~target.isnan(), target == 1
         predicted = by_chunks(self.decide, raw) & known
         hits = (predicted & true).sum(dim=0).double()
@@ -198,18 +197,16 @@ class FittedMultiLabel(FittedOutput):
                 by_label["recall"][index], by_label["precision"][index] = of / yes, of / guess if guess else 0.0
             cells = known[:, index]
             if 0 < yes < int(cells.sum()):
-                scores, labels = raw[cells, index].double().sigmoid(), true[cells, index].long()
-                by_label["auroc"][index] = float(binary_auroc(scores, labels))
-                by_label["average_precision"][index] = float(binary_average_precision(scores, labels))
+                areas = auroc_and_average_precision(raw[cells, index].double().sigmoid(), true[cells, index])
+                by_label["auroc"][index], by_label["average_precision"][index] = areas
         for name in ("f1", "auroc", "average_precision"):
             if by_label[name]:
                 values[name] = math.fsum(by_label[name].values()) / len(by_label[name])
         if there.sum() + guessed.sum():
             values["f1_micro"] = float(2 * hits.sum() / (there.sum() + guessed.sum()))
         if 0 < int(there.sum()) < int(known.sum()):
-            scores, labels = raw[known].double().sigmoid(), true[known].long()
-            values["auroc_micro"] = float(binary_auroc(scores, labels))
-            values["average_precision_micro"] = float(binary_average_precision(scores, labels))
+            areas = auroc_and_average_precision(raw[known].double().sigmoid(), true[known])
+            values["auroc_micro"], values["average_precision_micro"] = areas
         if len(self.labels) <= MAX_LABELS_LISTED:
             for name, found in by_label.items():
                 values |= {f"{name}({self.labels[index]})": value for index, value in found.items()}

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from eir_seq.config.strict import Strict
 from eir_seq.errors import Fault, UserError
 from eir_seq.outputs.base import FittedOutput, Output, TargetRows, ids_of, row_names
+from eir_seq.outputs.classes.ranking import auroc_and_average_precision
 from eir_seq.outputs.similarity.config import (
     CORRELATIONS,
     RANKS,
@@ -176,8 +177,6 @@ class FittedSimilarity(FittedOutput):
 
     def evaluate(self, raw: Tensor, target: Tensor) -> dict[str, float]:
         """The loss and what the config declares for it. Contrastive losses compare blocks of `BLOCK` rows."""
-        from eir_seq.outputs.torchmetrics import binary_auroc, binary_average_precision
-
         kind, score = self.config.kind, scores_of(target)
         blocks = zip(torch.split(raw, BLOCK), torch.split(target, BLOCK), strict=True)
         values: dict[str, float] = {}
@@ -188,8 +187,7 @@ class FittedSimilarity(FittedOutput):
         if kind == "cosine":
             values |= correlations(own.double(), score.double())
         if kind in ("cosine", "margin") and not (set(TWO_CLASSES) & self.undefined(target).keys()):
-            values["auroc"] = float(binary_auroc((own.double() + 1) / 2, score.long()))
-            values["average_precision"] = float(binary_average_precision((own.double() + 1) / 2, score.long()))
+            values["auroc"], values["average_precision"] = auroc_and_average_precision(own.double(), score.long() == 1)
         there = target[:, FIRST + 2 :] >= 0
         if there.any():
             found = torch.stack([(left * negative).sum(dim=1) for negative in negatives], dim=1)
