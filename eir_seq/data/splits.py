@@ -20,6 +20,8 @@ from eir_seq.randomness import derive_seeds
 from eir_seq.spool import forget_pages
 
 Column: TypeAlias = "Sequence[str] | pa.ChunkedArray"
+MANY_CLASSES = 32
+"""Beyond so many, sorting all rows takes more memory and less time than a pass over them for each class."""
 
 
 def draw_rows(
@@ -73,6 +75,11 @@ def pick_rows(ids: Column, count: int, seed: int, classes: Column | None = None)
     while quotas.sum() > max(count, len(quotas)):
         quotas[np.argmax(quotas)] -= 1
     lots, picked = _lots(ids, seed), np.zeros(len(ids), bool)
+    if len(quotas) > MANY_CLASSES:
+        order = np.lexsort((lots, codes))
+        rank = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
+        picked[order[rank < np.repeat(quotas, counts)]] = True
+        return picked
     for code, quota in enumerate(quotas.tolist()):
         picked |= _smallest(lots, codes == code, quota)
     return picked

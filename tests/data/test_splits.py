@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eir_seq.data import splits
 from eir_seq.data.loaded import Splits
 from eir_seq.data.source import load_splits, load_test
-from eir_seq.data.splits import draw_groups, draw_rows
+from eir_seq.data.splits import draw_groups, draw_rows, pick_rows
 from eir_seq.errors import UserError
 from tests.data.conftest import Config, as_csv, reviews, write
 
@@ -40,6 +41,15 @@ def test_every_class_stays_in_training(classes: list[str], fraction: float) -> N
     drawn = draw_rows([str(i) for i in range(len(classes))], fraction, 1, classes)
     assert set(np.asarray(classes)[~drawn]) == set(classes)
     assert drawn.sum() == min(round(fraction * len(classes)), len(classes) - len(set(classes)))
+
+
+def test_many_classes_are_drawn_like_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = np.random.default_rng(0)
+    classes = [f"c{number}" for number in draw.integers(0, 40, 3000)]
+    ids = [str(number) for number in draw.integers(0, 900, 3000)]  # equal ids draw equal lots
+    by_sorting = pick_rows(ids, 600, 1, classes)
+    monkeypatch.setattr(splits, "MANY_CLASSES", 40)
+    np.testing.assert_array_equal(pick_rows(ids, 600, 1, classes), by_sorting)
 
 
 def test_classes_of_a_single_row_are_refused() -> None:
