@@ -109,6 +109,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 def linears(layers: Sequence[nn.Module], x: Tensor) -> Sequence[Tensor]:
     """What several linear layers, of any kind, make of the same states; a kernel computes their gradients together."""
     x = for_products(x)
+    if torch.compiler.is_compiling():  # dynamic graphs must not depend on sizes
+        return [layer(x) for layer in layers]
     plain = [layer for layer in layers if isinstance(layer, Linear) and layer.is_bare()]
     if len(plain) == len(layers) > 1:
         weights, biases = [layer.weight for layer in plain], [layer.bias for layer in plain]
