@@ -13,6 +13,7 @@ import socket
 import stat
 import struct
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -176,8 +177,8 @@ class RunFolder:
     def _make_new(self) -> None:
         parent = Path(self.config.run.root).expanduser().absolute() / self.config.name
         self._make(parent)
-        time = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-        name = f"{time}-{config_hash(self.config)[:6]}"
+        moment = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+        name = f"{moment}-{config_hash(self.config)[:6]}"
         for attempt in range(1, 10_000):
             self.path = parent / (name if attempt == 1 else f"{name}-{attempt}")
             try:
@@ -196,7 +197,7 @@ class RunFolder:
                 raise UserError(Fault(place, f"{self.path / OWNER} is not a regular file; remove it"))
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            owner = os.read(lock, 1000).decode(errors="replace").strip() or "another process"
+            owner = _noted_owner(lock)
             os.close(lock)
             self._made.clear()
             raise UserError(Fault(place, f"{self.path} is in use by {owner}")) from None
@@ -244,11 +245,20 @@ def owner_of(path: Path) -> str | None:
         kind = struct.unpack(_FLOCK, fcntl.fcntl(lock, fcntl.F_GETLK, asked))[0]
         if kind == fcntl.F_UNLCK:
             return None
-        return os.read(lock, 1000).decode(errors="replace").strip() or "another process"
+        return _noted_owner(lock)
     except OSError:
         return None
     finally:
         os.close(lock)
+
+
+def _noted_owner(lock: int) -> str:
+    """What the owner of a lock writes there right after it has locked the file: ``process 12 on host``."""
+    for _ in range(20):
+        if owner := os.pread(lock, 1000, 0).decode(errors="replace").strip():
+            return owner
+        time.sleep(0.05)
+    return "another process"
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ import yaml
 
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import UserError
+from eir_seq.training import folder as folder_module
 from eir_seq.training.folder import RunFolder, write_json
 from eir_seq.training.redaction import redact, redact_words
 from tests.training.fakes import experiment
@@ -74,6 +75,23 @@ def test_one_owner_wins_and_a_killed_one_leaves_no_lock(tmp_path: Path) -> None:
     owner.wait()
     with RunFolder(named(path)) as folder:
         assert folder.resumed
+
+
+def test_an_owner_that_has_not_yet_written_its_name_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    naps: list[float] = []
+
+    def nap(seconds: float) -> None:
+        naps.append(seconds)
+        if len(naps) == 2:
+            (tmp_path / "owner").write_text("process 12 on host\n")
+
+    monkeypatch.setattr(time, "sleep", nap)
+    (tmp_path / "owner").touch()
+    with (tmp_path / "owner").open("rb") as lock:
+        assert folder_module._noted_owner(lock.fileno()) == "process 12 on host"
+    assert len(naps) == 2
 
 
 def test_runs_started_together_get_folders_of_their_own(tmp_path: Path) -> None:
