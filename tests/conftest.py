@@ -5,9 +5,11 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 
 import pytest
+import torch
 
 # What is tested must not depend on what is built on this machine; EIR_SEQ_NATIVE=1 tests native kernels everywhere.
 os.environ.setdefault("EIR_SEQ_NATIVE", "0")
@@ -39,3 +41,28 @@ def pytest_collection() -> Generator[None, object, object]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Order the tests, in every process alike."""
     items.sort(key=lambda item: item.name.partition("[")[0] not in LONG)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Threads divide sums and products, and round by their share."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """The test computes on one thread."""
+    with _one_thread():
+        yield
+
+
+@pytest.fixture(scope="module")
+def one_thread_throughout() -> Iterator[None]:
+    """All tests of a file compute on one thread, and so do its fixtures."""
+    with _one_thread():
+        yield

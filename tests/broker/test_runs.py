@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,10 @@ from eir_seq.training.assemble import assemble
 from eir_seq.training.bundle import read_bundle
 from eir_seq.training.check import check
 from eir_seq.training.console import Console
-from eir_seq.training.module import TrainingModule
 from eir_seq.training.objective import batch_loss
 from eir_seq.training.run import train
-from eir_seq.training.signals import Stopped
 from tests.broker.rows import MESSAGE, experiment, write_rows
+from tests.training.stopping import stopped_after
 from tests.training.table import TINY, table_experiment
 from tests.training.test_text_from_states import BART
 from tests.training.test_text_from_states import experiment as text_experiment
@@ -34,12 +32,7 @@ BERT = {"model_type": "bert", "model_init_config": {**TINY, "num_hidden_layers":
 ADVERSARY = {"from": "inputs.right", "predict": "inputs.left", "weight": 0.1, "warmup": 0.5, "dropout": 0.1}
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def weights(run: Path) -> bytes:
@@ -74,7 +67,7 @@ def test_a_target_is_learned_from_an_input_that_only_a_message_brings(tmp_path: 
     assert "inputs.left → outputs.target (linear, additive)" in page
 
 
-def test_a_stopped_run_resumes_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_run_resumes_exactly(tmp_path: Path) -> None:
     def config(run: str) -> Any:
         trainer = {"max_epochs": 2, "checkpoint_every": 2, "averaging": {"type": "ema", "decay": 0.9}}
         broker = [{**MESSAGE, "dropout": 0.3}]
@@ -82,17 +75,8 @@ def test_a_stopped_run_resumes_exactly(tmp_path: Path, monkeypatch: pytest.Monke
         return experiment(tmp_path, rows=60, run={"dir": str(tmp_path / run)}, **sections)
 
     train(config("whole"))
-    step = TrainingModule.training_step
-
-    def stop(self: Any, batch: Any, batch_idx: int) -> Any:
-        if self.trainer.global_step == 5:
-            raise Stopped(15)
-        return step(self, batch, batch_idx)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(TrainingModule, "training_step", stop)
-        with pytest.raises(Stopped):
-            train(config("stopped"))
+    with stopped_after(5):
+        train(config("stopped"))
     train(config("stopped"))
     assert weights(tmp_path / "stopped") == weights(tmp_path / "whole")
     metrics = [(tmp_path / run / "metrics.csv").read_bytes() for run in ("stopped", "whole")]

@@ -7,7 +7,6 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,16 +58,7 @@ def fit(config: Any) -> Any:
     return ImageModality("picture", config.inputs["picture"]).fit(splits.train, 0), splits
 
 
-@pytest.fixture
-def _one_thread() -> Iterator[None]:
-    """Threads share products by their rows, and round by their share."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.mark.usefixtures("_one_thread")
+@pytest.mark.usefixtures("one_thread")
 def test_pictures_are_classified(tmp_path: Path) -> None:
     """Training, a bundle without its data, and predictions."""
     train(experiment(tmp_path, 48))

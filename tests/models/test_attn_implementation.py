@@ -17,10 +17,7 @@ from eir_seq.models.layers.attention.dot_product import DotProduct
 from eir_seq.models.model import Model
 from tests.models.tiny import OPTIONS, inputs, noisy, tiny
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

@@ -27,9 +27,7 @@ every_task = pytest.mark.parametrize(("model_type", "task"), EVERY_TASK)
 every_model = pytest.mark.parametrize("model_type", list_models())
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 UNSEEN = ("*.key.bias", "*.key_global.bias")

@@ -19,9 +19,7 @@ ROWS, LENGTH, WRITTEN = 3, 20, 14
 DECODER = "decoder_attention_mask"
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def padded(length: int, generator: torch.Generator) -> Tensor:

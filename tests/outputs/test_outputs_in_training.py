@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from eir_seq.inference.report_sections import output_sections
 from eir_seq.models.output import TokenStates
 from eir_seq.training.bundle import read_bundle
 from eir_seq.training.run import train
-from eir_seq.training.signals import Stopped
+from tests.training.stopping import stopped_after
 
 SHARED = {"type": "shared", "num_experts": 2, "num_layers": 1, "hidden_size": 8}
 OUTPUTS: dict[str, Any] = {
@@ -36,12 +35,7 @@ OUTPUTS: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread_throughout")
 
 
 def write_rows(path: Path, rows: int) -> Path:
@@ -142,20 +136,9 @@ def test_the_report_shows_every_output(finished: Path) -> None:
     assert captions["stars"] == ["Coverage of stars"]
 
 
-def test_a_stopped_run_chooses_the_same_thresholds(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from eir_seq.training.module import TrainingModule
-
-    step = TrainingModule.training_step
-
-    def stop(self: Any, batch: Any, batch_idx: int) -> Any:
-        if self.trainer.global_step == 11:
-            raise Stopped(15)
-        return step(self, batch, batch_idx)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(TrainingModule, "training_step", stop)
-        with pytest.raises(Stopped):
-            train(experiment(finished, "stopped"))
+def test_a_stopped_run_chooses_the_same_thresholds(finished: Path) -> None:
+    with stopped_after(11):
+        train(experiment(finished, "stopped"))
     train(experiment(finished, "stopped"))
     for name in (
         "bundle/model.safetensors",

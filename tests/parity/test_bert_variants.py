@@ -11,10 +11,7 @@ from torch.nn.functional import cross_entropy
 from tests.parity.cases import CASES, Case
 from tests.parity.harness import difference, inputs_of, pair, task_inputs
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def row(name: str) -> Case:

@@ -25,9 +25,7 @@ LOSSES: dict[str, tuple[dict[str, Any], Tensor]] = {
 }
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize("name", LOSSES)

@@ -19,9 +19,7 @@ WINDOW = 8
 WINDOWED = ("mixtral", "qwen2", "qwen2@layer_types", "starcoder2")
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def case_of(name: str) -> Case:

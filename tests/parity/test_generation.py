@@ -43,9 +43,7 @@ ALL_BEAMS = ("gpt2", "llama", "t5", "xlnet")
 """Architectures that try all of them."""
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 DUMMY = ("bert", "ernie", "megatron-bert", "rembert", "roc_bert", "roformer")

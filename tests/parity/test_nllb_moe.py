@@ -39,9 +39,7 @@ CROWDED = {
 crowded = pytest.mark.parametrize("options", CROWDED.values(), ids=CROWDED.keys())
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def both_of(options: dict[str, Any], folder: Path, task: str = "base", **more: Any) -> Pair:

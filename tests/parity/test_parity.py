@@ -55,9 +55,7 @@ DECODERS = (
 ids = {"ids": lambda case: case.name if isinstance(case, Case) else None}
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,7 @@ PROPHETNETS = [case for case in CASES if "prophetnet" in case.name]
 every_case = pytest.mark.parametrize("case", PROPHETNETS, ids=lambda case: case.name)
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @every_case

@@ -71,9 +71,7 @@ def scaled(model_type: str, kind: str, old: int) -> Case:
     return Case(model_type, {**options, **beside, "rope_scaling": scaling})
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize("length", LENGTHS)

@@ -21,9 +21,7 @@ from tests.parity.harness import Pair, difference, inputs_of, pair, real_places
 FULL = Case("switch_transformers@full", {**SWITCH, "expert_capacity": 2, "router_bias": False})
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def both_of(task: str, folder: Path, **more: Any) -> tuple[Pair, dict[str, Tensor]]:

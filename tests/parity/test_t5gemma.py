@@ -32,9 +32,7 @@ COUNTS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def built(task: str = "base", **more: Any) -> Model:

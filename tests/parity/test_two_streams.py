@@ -17,9 +17,7 @@ TOLERANCE = 1e-5
 BATCH, LENGTH = 4, 11
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def both(folder: Path, task: str = "base", **options: Any) -> Pair:

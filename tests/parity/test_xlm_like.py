@@ -20,9 +20,7 @@ LENGTHS, LENGTH = (11, 7, 4), 11
 PADDING = 2
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def both(folder: Path, task: str = "base", model_type: str = "xlm", **options: Any) -> Pair:

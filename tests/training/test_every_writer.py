@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from eir_seq.inference.predict import predict
 from eir_seq.models.catalogue import CATALOGUE
@@ -25,12 +24,7 @@ SHARE_ROOM = ("nllb-moe", "switch_transformers")
 OUTPUT = {"type": "seq2seq_lm", "column": "high", "max_length": 12, "generate_rows": 2}
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def sizes(options: Mapping[str, Any]) -> dict[str, Any]:

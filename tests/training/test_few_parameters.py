@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +34,7 @@ from tests.training.table import TINY, table_experiment
 LORA = {"rank": 2, "alpha": 8, "dropout": 0.1, "target_modules": ["query", "value"]}
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def with_model(folder: Path, base: Path, **model: Any) -> ExperimentConfig:

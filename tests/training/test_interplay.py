@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from eir_seq.config.validation import validate_experiment
 from eir_seq.inference.predict import predict
@@ -23,12 +21,7 @@ from tests.training.everything import INPUTS, OTHER_ENCODERS, OUTPUTS, SPAN, TAR
 LABELS = {*(column for columns in TARGETS for column in columns), "answers"}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread_throughout")
 
 
 @pytest.fixture(scope="module")

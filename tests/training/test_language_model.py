@@ -6,12 +6,10 @@ import csv
 import math
 import random
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.config.validation import validate_experiment
@@ -29,12 +27,7 @@ TINY = {"n_layer": 1, "n_head": 2, "n_embd": 16, "n_positions": 24}
 WORDS = ["the", "cat", "dog", "sat", "ran", "on", "a", "mat", "hill", "and"]
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def text_file(folder: Path, lines: int = 160) -> Path:

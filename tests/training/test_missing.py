@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,19 +30,14 @@ from eir_seq.training.groups import Groups
 from eir_seq.training.losses import loss_counts, loss_terms, weighted_loss
 from eir_seq.training.objective import batch_loss
 from eir_seq.training.run import train
-from eir_seq.training.signals import Stopped
+from tests.training.stopping import stopped_after
 from tests.training.table import TINY
 
 CPU = torch.device("cpu")
 MODEL = {"model_type": "bert", "model_init_config": {**TINY, "hidden_dropout_prob": 0.0}}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread_throughout")
 
 
 def table(path: Path, rows: int, *, gaps: bool = True, seed: int = 0) -> Path:
@@ -347,9 +341,7 @@ class TestModalityDropout:
         assert torch.equal(apart, masks[0]["first"])
         assert "present" not in split[BatchKey(rows)]
 
-    def test_a_stopped_run_resumes_exactly(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        from eir_seq.training.module import TrainingModule
-
+    def test_a_stopped_run_resumes_exactly(self, tmp_path: Path) -> None:
         def weights(run: str) -> bytes:
             return (tmp_path / run / "bundle" / "model.safetensors").read_bytes()
 
@@ -357,17 +349,8 @@ class TestModalityDropout:
             return self.dropping(tmp_path, data={"num_workers": workers}, run={"dir": str(tmp_path / run)})
 
         train(config("whole"))
-        step = TrainingModule.training_step
-
-        def stop(self: Any, batch: Any, batch_idx: int) -> Any:
-            if self.trainer.global_step == 8:
-                raise Stopped(15)
-            return step(self, batch, batch_idx)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(TrainingModule, "training_step", stop)
-            with pytest.raises(Stopped):
-                train(config("stopped"))
+        with stopped_after(8):
+            train(config("stopped"))
         train(config("stopped", workers=1))
         assert weights("stopped") == weights("whole")
 

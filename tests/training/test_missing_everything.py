@@ -5,12 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from eir_seq.config.validation import validate_experiment
 from eir_seq.inference.predict import predict
@@ -55,12 +54,7 @@ OUTPUTS: dict[str, Any] = {
 Rows = list[dict[str, str]]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread_throughout")
 
 
 def read(path: Path) -> Rows:

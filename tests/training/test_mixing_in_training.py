@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +29,11 @@ from eir_seq.training.losses import loss_counts, loss_terms, mean_loss, training
 from eir_seq.training.mixing import Mixer
 from eir_seq.training.network import Network
 from eir_seq.training.run import train
-from eir_seq.training.signals import Stopped
+from tests.training.stopping import stopped_after
 from tests.training.table import table_experiment
 from tests.training.test_mixing import MIXUP, PARTNER, SHARE, blend
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -162,9 +156,7 @@ def test_an_evaluation_mixes_nothing(parts_of: Any) -> None:
     assert found.values == expected.values
 
 
-def test_a_stopped_run_resumes_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from eir_seq.training.module import TrainingModule
-
+def test_a_stopped_run_resumes_exactly(tmp_path: Path) -> None:
     def weights(run: str) -> bytes:
         return (tmp_path / run / "bundle" / "model.safetensors").read_bytes()
 
@@ -176,17 +168,8 @@ def test_a_stopped_run_resumes_exactly(tmp_path: Path, monkeypatch: pytest.Monke
     train(config("whole", **mixed))
     train(config("plain"))
     assert weights("whole") != weights("plain")
-    step = TrainingModule.training_step
-
-    def stop(self: Any, batch: Any, batch_idx: int) -> Any:
-        if self.trainer.global_step == 8:
-            raise Stopped(15)
-        return step(self, batch, batch_idx)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(TrainingModule, "training_step", stop)
-        with pytest.raises(Stopped):
-            train(config("stopped", **mixed))
+    with stopped_after(8):
+        train(config("stopped", **mixed))
     train(config("stopped", **mixed))
     assert weights("stopped") == weights("whole")
 

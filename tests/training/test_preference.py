@@ -7,7 +7,6 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +29,7 @@ RAW = torch.tensor([[-3.0, -5.0, -4.0, -4.5, 2.0, 5.0, 1.0], [-6.0, -2.0, -5.0, 
 """Log-likelihoods of both answers, those of the reference, their tokens, and that there is one."""
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def fitted(**options: Any) -> FittedPreference:

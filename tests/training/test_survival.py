@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from eir_seq.config.validation import validate_experiment
 from eir_seq.inference.predict import predict
@@ -21,12 +19,7 @@ from eir_seq.training.run import train
 LEVELS = 5
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread_throughout")
 
 
 def weibull(path: Path, rows: int, seed: int, *, gaps: bool = False) -> tuple[Any, Any, Any]:

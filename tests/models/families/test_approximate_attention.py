@@ -36,9 +36,7 @@ ONE_OF_EACH = (CHEAP[0], CHEAP[2], CHEAP[6])
 cheap = pytest.mark.parametrize(("model_type", "options"), CHEAP, ids=str)
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:

@@ -45,9 +45,7 @@ LENGTHS = (1, 2, 3, 5, 7, 8, 9, 15, 17, 31, 33, 61, 97)
 """One token, around windows and blocks, primes."""
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def built(name: str, **more: Any) -> Model:
