@@ -20,6 +20,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map, tree_map_only
 
+from tests.devices.graphs import Recorder
+
 DEVICE = torch.device("cuda:0")
 INSIDE = torch.device("meta")
 """The device that C++ sees: one that is always there."""
@@ -122,11 +124,15 @@ class _Generator(torch.Generator):
 
 
 class SimulatedDevice(TorchDispatchMode):
-    """While it is entered, ``cuda:0`` is a device. `waits`: how often Python waited for it, by operation."""
+    """While it is entered, ``cuda:0`` is a device.
+
+    `waits`: how often Python waited for it, by operation. `recorder`: of CUDA graphs.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.waits: Counter[str] = Counter()
+        self.recorder = Recorder()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None) -> Any:
         """One operation, on values of the CPU."""
@@ -145,18 +151,20 @@ class SimulatedDevice(TorchDispatchMode):
         if here and func is aten._fused_sdp_choice.default:
             return 0  # the composition of plain operations: its kernels are those of a device
         if func in WAITS or (func in INDEXED and _has_mask(args[1])):
-            self.waits[str(func)] += 1
+            self._wait(str(func))
         if wanted is not None:
             kwargs["device"] = torch.device("cpu")
         if kwargs.get("pin_memory"):
             kwargs["pin_memory"] = False
         on_device = here if wanted is None else wanted.type in NAMES
-        if here and not on_device:
-            self.waits[f"{func} to the CPU"] += 1
-        if func is aten.copy_.default and not isinstance(args[0], SimulatedTensor):
-            self.waits[f"{func} to the CPU"] += 1
+        if (here and not on_device) or (func is aten.copy_.default and not isinstance(args[0], SimulatedTensor)):
+            self._wait(f"{func} to the CPU")
+        if func in COPIES and on_device and any(_is_of_cpu(x) for x in flat):
+            self.recorder.refuse(f"{func} from the CPU")
         plain_args, plain_kwargs = tree_map_only(SimulatedTensor, lambda x: x.value, (args, kwargs))
         result = func(*plain_args, **plain_kwargs)
+        if self.recorder.running is not None:
+            self.recorder.running.note(func, plain_args, plain_kwargs, result)
         changed = {id(x.value): x for x in flat if isinstance(x, SimulatedTensor)}
 
         def wrapped(x: Any) -> Any:
@@ -169,6 +177,10 @@ class SimulatedDevice(TorchDispatchMode):
         if func is aten.copy_.default:
             return args[0]
         return tree_map(wrapped, result)
+
+    def _wait(self, operation: str) -> None:
+        self.recorder.refuse(operation)
+        self.waits[operation] += 1
 
 
 def on_device(x: Tensor) -> SimulatedTensor:
@@ -209,7 +221,10 @@ def simulated_device() -> Iterator[SimulatedDevice]:
             stack.enter_context(patch.object(torch.cuda, name, answer))
         stack.enter_context(patch.object(torch, "Generator", _Generator))
         stack.enter_context(_Named())
-        yield stack.enter_context(SimulatedDevice())
+        device = SimulatedDevice()
+        for name, answer in device.recorder.functions.items():
+            stack.enter_context(patch.object(torch.cuda, name, answer))
+        yield stack.enter_context(device)
 
 
 def _nothing(*_: object) -> None:
@@ -249,6 +264,10 @@ def _refuse_mixed(func: Any, args: Any, flat: list[Any]) -> None:
     if strangers:
         shapes = ", ".join(str(tuple(x.shape)) for x in strangers)
         raise RuntimeError(f"{func}: expected all tensors on {DEVICE}, found some on the CPU, of shapes {shapes}")
+
+
+def _is_of_cpu(x: Any) -> bool:
+    return isinstance(x, Tensor) and not isinstance(x, SimulatedTensor)
 
 
 def _has_mask(indices: Any) -> bool:

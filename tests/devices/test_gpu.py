@@ -131,12 +131,14 @@ def test_models_with_packed_texts(model_type: str, name: str) -> None:
 
 @pytest.mark.parametrize(("model_type", "task"), LANGUAGE_MODELS)
 @pytest.mark.parametrize("beams", [1, 3])
-def test_generation(model_type: str, task: str, beams: int) -> None:
-    """The tokens are those of the CPU."""
+@pytest.mark.parametrize("cache", ["dynamic", "static"])
+def test_generation(model_type: str, task: str, beams: int, cache: str) -> None:
+    """The tokens are those of the CPU, also where steps are replayed as graphs."""
     model: Any = noisy(tiny(model_type, task))
     given = {name: x for name, x in inputs(model).items() if not name.startswith("decoder")}
-    expected = model.generate(**given, max_new_tokens=6, num_beams=beams)
-    found = model.to(CUDA).generate(**on_gpu(given), max_new_tokens=6, num_beams=beams)
+    how = {"max_new_tokens": 12, "num_beams": beams}
+    expected = model.generate(**given, **how)
+    found = model.to(CUDA).generate(**on_gpu(given), **how, cache_implementation=cache)
     assert torch.equal(found.cpu(), expected)
 
 

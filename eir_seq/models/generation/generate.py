@@ -175,7 +175,9 @@ def _prepare(
         raise UserError(*faults)
     if options.seed is not None:
         generator = torch.Generator(device).manual_seed(options.seed)
-    steps.lighten(longest=max_length, shown=bool(own) or options.output_scores or options.output_logits)
+    shown = bool(own) or options.output_scores or options.output_logits
+    static = options.cache_implementation == "static"
+    steps.lighten(longest=max_length, shown=shown, static=static, beams=options.num_beams)
     processors = processors_of(
         options,
         source=None if ids is None else marked(ids, inputs["attention_mask"]),
@@ -201,6 +203,7 @@ def defaults_of(model: GeneratingModel) -> dict[str, Any]:
     for name in TOKEN_OPTIONS:  # transformers' default of an option may lie outside a smaller vocabulary
         if size is not None and any(token >= size for token in _flat(found.get(name))):
             del found[name]
+    found.pop("cache_implementation", None)  # it does not change texts, and names caches that there are none of here
     start = getattr(getattr(model.head, "config", None), "decoder_start_id", None)
     if start is not None:  # what the decoder began with in training
         found.setdefault("decoder_start_token_id", start)

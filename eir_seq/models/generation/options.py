@@ -98,6 +98,12 @@ class GenerationOptions(Options):
     )
 
     use_cache: bool = option(True, "cache earlier tokens instead of computing them again")
+    cache_implementation: str | None = option(
+        None,
+        "dynamic (the default): keys and values of earlier tokens are in buffers that grow; static: these have room for "
+        "all tokens from the start, and a GPU replays steps as CUDA graphs",
+        choices=("dynamic", "static"),
+    )
     return_dict_in_generate: bool = option(False, "return a GenerationOutput instead of sequences")
     output_scores: bool = option(False, "the output holds the changed scores of every step, and those of beams")
     output_logits: bool = option(False, "the output holds the scores of every step as the model gave them")
@@ -144,6 +150,8 @@ class GenerationOptions(Options):
             yield "bad_words_ids", "holds a run without tokens"
         if not all(map(_is_biased_run, self.sequence_bias or [])):
             yield "sequence_bias", "must hold pairs of a list of tokens and a number: [[[5, 6], -2.0]]"
+        if self.cache_implementation is not None and not self.use_cache:
+            yield "cache_implementation", f"{self.cache_implementation!r} needs a cache: add use_cache=True"
         if "" in self.strings:
             yield "stop_strings", "an empty text would end every continuation at once"
         yield from self._unread(given)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import torch
@@ -10,6 +11,8 @@ from torch import Tensor
 from eir_seq.models.generation.base import GeneratingModel
 from eir_seq.models.generation.decode.step import TokenSteps
 from eir_seq.models.layers.cache import Cache
+
+logger = logging.getLogger(__name__)
 
 Inputs = dict[str, Any]
 PER_TOKEN = ("attention_mask", "token_type_ids", "position_ids")
@@ -60,14 +63,20 @@ class Steps:
             first = numbering((1, 1), None, None, 0, mask.device)
             self.growing["position_ids"] = (mask.long().cumsum(1) - 1).clamp(min=0) + first
 
-    def lighten(self, *, longest: int, shown: bool) -> None:
+    def lighten(self, *, longest: int, shown: bool, static: bool, beams: int) -> None:
         """Compute by a light copy of the model from now on.
 
         Args:
             longest: tokens of a text at its end.
             shown: whether scores are handed on to callers, who may change them.
+            static: whether keys have room for all tokens from the start.
+            beams: of each text.
         """
-        self._light = TokenSteps(self.model, longest=longest + self.offset, new=longest - self._length)
+        new = longest - self._length
+        room = new * beams if static else None
+        self._light = TokenSteps(self.model, longest=longest + self.offset, new=new, room=room)
+        if static and not self._light.able:
+            logger.warning("%s keeps a dynamic cache: its steps cannot be recorded", self.model.config.model_type)
         self.model, self._shown = self._light.model, shown
 
     def scores(self, ids: Tensor) -> Tensor:

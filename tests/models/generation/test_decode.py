@@ -38,6 +38,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "sampled": {"do_sample": True, "num_return_sequences": 3, "seed": 5},
     "beams": {"num_beams": 4, "num_return_sequences": 2},
     "groups": {"num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 0.5},
+    "static": {"num_beams": 3, "cache_implementation": "static", "use_cache": True},
 }
 # heads that share keys, RoPE in its variants, biases by distance, windows, norms of heads, two sides, recurrences
 MODELS = (

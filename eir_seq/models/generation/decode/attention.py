@@ -112,7 +112,7 @@ class TokenAttention(Attention):
             query = heads.narrow(1, 0, own)
             key, value = self.kept.add(heads.narrow(1, own, 2 * shared), past)
         query = past.folded(query, shared)
-        mixed = F.scaled_dot_product_attention(query, key, value, self.added(ctx), scale=self.scale)
+        mixed = F.scaled_dot_product_attention(query, key, value, self._over_keys(ctx), scale=self.scale)
         return past.unfolded(mixed)
 
     @cached_property
@@ -127,6 +127,18 @@ class TokenAttention(Attention):
     def added(self, ctx: TokenContext) -> Tensor | None:
         """What is added to the scores, once for all layers that agree on it."""
         return ctx.memory_hidden if self.crosses else ctx.once(self.added_key, lambda: self._added(ctx))
+
+    @property
+    def seen_key(self) -> Any:
+        """That of `seen` in the memo of a context."""
+        return "seen", self.added_key
+
+    def seen(self, ctx: TokenContext) -> Tensor:
+        """What is added to the scores of all columns that are read, where room is fixed."""
+        return ctx.once(self.seen_key, lambda: ctx.past.over_seen(self.added(ctx)))
+
+    def _over_keys(self, ctx: TokenContext) -> Tensor | None:
+        return self.added(ctx) if self.crosses or ctx.past.room is None else self.seen(ctx)
 
     def _added(self, ctx: TokenContext) -> Tensor | None:
         past, config, shared = ctx.past, self.config, self.shared

@@ -19,6 +19,7 @@ from eir_seq.native import decoding
 Places = list[Any]
 """The values (rows, width) of a step, by place."""
 Run = Callable[[TokenContext], None]
+Inputs = dict[Any, Callable[[TokenContext], Tensor]]
 
 
 _NOTHING = torch.empty(0)
@@ -53,6 +54,8 @@ class Instruction:
     y: int
     takes_context = False
     """Whether the function of `plain` takes the context after the value."""
+    repeats = True
+    """Whether every step launches the same kernels on the same addresses, but for `inputs`."""
 
     def reads(self) -> tuple[int, ...]:
         """Places whose values it needs."""
@@ -77,6 +80,10 @@ class Instruction:
             at[y] = function(at[x], ctx)
 
         return run_with_context if self.takes_context else run
+
+    def inputs(self) -> Inputs:
+        """What it reads in the memo of a step's context, by key, and what makes it."""
+        return {}
 
     def is_native(self) -> bool:
         """Whether the kernels know it."""
@@ -239,6 +246,16 @@ class Attend(Instruction):
         """See `Instruction`."""
         return self.attention.attend
 
+    def inputs(self) -> Inputs:
+        """See `Instruction`."""
+        attention, rotary, size = self.attention, self.attention.config.rotary, self.attention.head_size
+        found: Inputs = {}
+        if not attention.crosses:
+            found[attention.seen_key] = attention.seen
+            if rotary is not None:
+                found["rotation", rotary, size] = lambda ctx: ctx.rotation(rotary, size)
+        return found
+
     def is_native(self) -> bool:
         """See `Instruction`."""
         size = self.attention.head_size
@@ -264,6 +281,7 @@ class Call(Instruction):
     part: nn.Module
     with_context: bool
     takes_context = True
+    repeats = False  # it may wait for the device, or keep a state
 
     def function(self, rows: int) -> Callable[..., Tensor]:  # noqa: ARG002
         """See `Instruction`."""

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 LEAST_ROOM, ROOM = 64, 0.25
 """Columns that are made room for when there is none left: this many, or this share of those in use."""
+READ = 128
+"""Columns that attention reads are a multiple of this where room is fixed, so that shapes repeat."""
 PRUNED, DEAD = 8, 0.25
 """So many steps apart, columns that no beam descends from are dropped, if they are at least this share."""
 
@@ -32,9 +35,11 @@ class Past:
         places: (texts, own columns) to which token a column after the prompt belongs, where there are beams.
         kept: keys and values of all layers.
         like: of the type of keys.
+        room: columns that buffers have from the start (a static cache); None: they grow.
+        at: (beams,) the columns of the current step as numbers on the device, where room is fixed.
     """
 
-    def __init__(self, texts: int, prompt: int, mask: Tensor | None, like: Tensor) -> None:
+    def __init__(self, texts: int, prompt: int, mask: Tensor | None, like: Tensor, *, room: int | None = None) -> None:
         """`mask`: (texts, prompt) bool, True at real tokens; None if all are."""
         self.texts, self.beams, self.prompt = texts, 1, prompt
         self.tokens = self.first = self.columns = prompt
@@ -42,12 +47,14 @@ class Past:
         self.places: Tensor | None = None
         self.kept: list[Kept] = []
         self.like, self._steps = like, 0
+        self.room, self.at = room, None if room is None else torch.zeros(1, dtype=torch.long, device=like.device)
         if mask is not None:
             self.hidden = like.new_zeros(texts, 1, prompt).masked_fill_(~mask[:, None], -torch.inf)
 
     def keep(self, key: Tensor, value: Tensor, *, grows: bool = True) -> Kept:
         """Keys and values (texts, heads, prompt, head_size) of the first pass, to which those of a layer are added."""
-        self.kept.append(Kept(key, value, with_slack(key.shape[2]) if grows else key.shape[2], grows=grows))
+        room = (self.room or with_slack(key.shape[2])) if grows else key.shape[2]
+        self.kept.append(Kept(key, value, room, grows=grows))
         return self.kept[-1]
 
     def repeat(self, times: int) -> None:
@@ -63,6 +70,7 @@ class Past:
         hidden = self.like.new_zeros(self.texts, 1, self.prompt) if self.hidden is None else self.hidden
         self.beams, self.hidden = beams, hidden.expand(-1, beams, -1).contiguous()
         self.places = torch.empty(self.texts, 0, dtype=torch.long, device=hidden.device)
+        self.at = None if self.at is None else self.at.repeat(beams)
 
     def reorder(self, rows: Tensor) -> None:
         """Row i takes up row `rows[i]`, which continues the same text."""
@@ -92,6 +100,8 @@ class Past:
     def advance(self) -> None:
         """Begin a step: one more token per row."""
         self.first, self.columns, self.tokens = self.columns, self.columns + self.beams, self.tokens + 1
+        if self.at is not None:
+            torch.arange(self.first, self.columns, out=self.at)
         if (hidden := self.hidden) is None:
             return
         if self.columns > hidden.shape[2]:
@@ -101,6 +111,16 @@ class Past:
         new.fill_(-torch.inf).diagonal(dim1=1, dim2=2).zero_()
         if self.places is not None:
             self.places = torch.cat((self.places, self.places.new_full((self.texts, self.beams), self.tokens - 1)), 1)
+
+    @property
+    def seen(self) -> int:
+        """The columns that attention reads: those so far or, where room is fixed, the next multiple of `READ`."""
+        return self.columns if self.room is None else min(self.room, -(-self.columns // READ) * READ)
+
+    def over_seen(self, added: Tensor | None) -> Tensor:
+        """What is added to scores (..., columns) -> (..., seen): columns that are not written yet are hidden."""
+        added = self.like.new_zeros(1, 1, 1, self.columns) if added is None else added
+        return F.pad(added, (0, self.seen - self.columns), value=-torch.inf)
 
     def mask(self, groups: int) -> Tensor | None:
         """(texts, 1, queries, columns) what is added to the scores of queries in the order of `folded`."""
@@ -143,16 +163,20 @@ class Kept:
 
     def __init__(self, key: Tensor, value: Tensor, room: int, *, grows: bool) -> None:
         self.store = key.new_empty(2, *key.shape[:2], room, key.shape[3])
+        self.store[:, :, :, key.shape[2] :] = 0  # what is read must be finite, also where it is hidden
         self.store[0, :, :, : key.shape[2]] = key
         self.store[1, :, :, : key.shape[2]] = value
         self.grows = grows
 
     def add(self, new: Tensor, past: Past) -> tuple[Tensor, Tensor]:
-        """Keys and values of a step, (rows, 2 * kv_heads, head_size) -> all, (texts, kv_heads, columns, head_size)."""
+        """Keys and values of a step, (rows, 2 * kv_heads, head_size) -> all, (texts, kv_heads, seen, head_size)."""
         store = self.with_room(past)
         columns = new.view(past.texts, past.beams, 2, store.shape[2], store.shape[4]).permute(2, 0, 3, 1, 4)
-        store.narrow(3, past.first, past.beams).copy_(columns)
-        key, value = store.narrow(3, 0, past.columns).unbind(0)
+        if past.at is None:
+            store.narrow(3, past.first, past.beams).copy_(columns)
+        else:
+            store.index_copy_(3, past.at, columns)
+        key, value = store.narrow(3, 0, past.seen).unbind(0)
         return key, value
 
     def with_room(self, past: Past) -> Tensor:

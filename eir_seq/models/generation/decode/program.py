@@ -18,6 +18,7 @@ from eir_seq.models.generation.decode.instructions import (
     Activate,
     Attend,
     Call,
+    Inputs,
     Instruction,
     Norm,
     Product,
@@ -144,6 +145,15 @@ class Program:
             return found
 
         return step
+
+    @property
+    def repeats(self) -> bool:
+        """Whether all steps launch the same kernels, see `Instruction`."""
+        return all(instruction.repeats for instruction in self._instructions)
+
+    def inputs(self) -> Inputs:
+        """What instructions read in the memo of a step's context, by key."""
+        return {key: make for instruction in self._instructions for key, make in instruction.inputs().items()}
 
     def _in_few_places(self) -> tuple[list[Instruction], list[int]]:
         """The instructions, with values in the places of those that are not read any more; the width of each place."""

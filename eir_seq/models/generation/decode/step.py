@@ -14,6 +14,7 @@ from eir_seq.models.backbones.stack import Stack
 from eir_seq.models.generation.base import GeneratingModel
 from eir_seq.models.generation.decode.attention import TokenAttention, TokenContext, token_attention
 from eir_seq.models.generation.decode.copies import Copies, Make
+from eir_seq.models.generation.decode.graphs import Replayed
 from eir_seq.models.generation.decode.layers import LightLayerNorm, LightRMSNorm, light_mlp
 from eir_seq.models.generation.decode.past import Past, with_slack
 from eir_seq.models.generation.decode.products import WORTH, Few, light_linear
@@ -38,8 +39,9 @@ class TokenSteps:
         able: whether `scores` can be computed; else the copy is called at every step.
     """
 
-    def __init__(self, model: GeneratingModel, *, longest: int, new: int) -> None:
-        """`longest`: tokens of a text at its end; `new`: tokens to come."""
+    def __init__(self, model: GeneratingModel, *, longest: int, new: int, room: int | None = None) -> None:
+        """`longest`: tokens of a text at its end; `new`: tokens to come; `room`: for keys of these, if it is fixed."""
+        self._room = room
         weight = next(model.parameters())
         plain = weight.device.type == "cpu" and weight.dtype is torch.float32
         autocast = torch.is_autocast_enabled(weight.device.type)
@@ -84,7 +86,8 @@ class TokenSteps:
             return
         with torch.inference_mode():
             like = next(self.stack.parameters())
-            past = Past(rows, cache.length, None if mask is None else mask.bool(), like)
+            room = None if self._room is None else cache.length + self._room
+            past = Past(rows, cache.length, None if mask is None else mask.bool(), like, room=room)
             for part in self.stack.modules():
                 if isinstance(part, TokenAttention):
                     part.take(cache, past)
@@ -169,6 +172,9 @@ class TokenSteps:
         head, plain = self.model.head, type(self.model.head).forward is LanguageModel.forward
         scores = program.scores(head, last) if plain else None
         step = program.compile(ctx.layout.batch)
+        device = ctx.past.like.device.type
+        if self._room is not None and device == "cuda" and program.repeats and not torch.is_autocast_enabled(device):
+            step = Replayed(step, program.inputs())
         if scores is not None:
             return step
 
