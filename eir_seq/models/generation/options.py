@@ -100,7 +100,7 @@ class GenerationOptions(Options):
     use_cache: bool = option(True, "cache earlier tokens instead of computing them again")
     cache_implementation: str | None = option(
         None,
-        "dynamic (the default): keys and values of earlier tokens are in buffers that grow; static: these have room for "
+        "dynamic (the default): keys and values of earlier tokens are in buffers that grow; static: they have room for "
         "all tokens from the start, and a GPU replays steps as CUDA graphs",
         choices=("dynamic", "static"),
     )
