@@ -249,7 +249,7 @@ def pool_states(states: Tensor, mask: Tensor, pool: Pool) -> Tensor:
     """States ``(batch, length, hidden)`` of real tokens (mask True) to ``(batch, hidden)``."""
     if pool == "avg":
         if is_eager() and states.device.type == "cpu":
-            mean: Tensor = _MeanOfTokens.apply(states, mask)
+            mean: Tensor = _MeanOfTokens.apply(states, mask)  # type: ignore[no-untyped-call]
             return mean
         weights = mask.unsqueeze(-1).to(states.dtype)
         # Not a product with the mask alone: what is at padding may be anything, infinite too.
