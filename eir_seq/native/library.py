@@ -42,6 +42,8 @@ OPERATIONS = (
     "activated_",
     "activated_backward",
     "linear_backward",
+    "embeddings_forward",
+    "embeddings_backward",
     "wkv",
     "selective_scan",
 )

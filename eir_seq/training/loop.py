@@ -196,7 +196,7 @@ class RunLoop(Checkpoint):
         self.steps_done += 1
         if self.averaging is not None:
             self.averaging.after_step(self.module.network, state.step, epoch_ends=epoch_ends)
-        self.module.zero_grad()  # not in the next step: they would lie among what its forward pass keeps
+        trainer.optimizers[0].zero_grad()  # not in the next step: gradients would lie among what its forward pass keeps
         self.progress.step(state.step, self.module.total_steps, self._epoch(), self.recorder.training_loss)
         if state.evaluation_due or state.step % self.every == 0:
             self.recorder.record_training(self._epoch(), state.step)

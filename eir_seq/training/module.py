@@ -183,6 +183,11 @@ class TrainingModule(LightningModule):
         if (deviation := self.config.trainer.gradient_noise) is not None:
             self._add_noise(gradients, deviation)
 
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
+        """Nothing in a run, whose loop forgets gradients after each step."""
+        if not self.in_run:
+            super().optimizer_zero_grad(epoch, batch_idx, optimizer)
+
     def _add_noise(self, gradients: list[Tensor], deviation: float) -> None:
         """Normal noise (Neelakantan et al. 2015, arXiv:1511.06807), a function of the seed and the step."""
         draw = torch.Generator(self.device)

@@ -56,6 +56,21 @@ def test_pooling_sees_real_tokens_only(pool: Any, pooled: list[list[float]]) -> 
     assert left.tolist() == mirrored
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_the_mean_has_gradients_of_real_tokens_only(dtype: torch.dtype) -> None:
+    states = torch.randn(3, 4, 2, dtype=dtype, requires_grad=True)
+    mask = torch.tensor([[True, False, True, True], [False] * 4, [True] * 4])  # a hole, no tokens, no padding
+    mean = pool_states(states, mask, "avg")
+    plain = (states * mask[..., None]).sum(1) / torch.tensor([[3], [1], [4]])
+    torch.testing.assert_close(mean, plain)
+    given = torch.randn_like(mean)
+    found, expected = (torch.autograd.grad((x * given).sum(), states)[0] for x in (mean, plain))
+    torch.testing.assert_close(found, expected)
+    assert not found[~mask].any()
+    if dtype is torch.float64:
+        assert torch.autograd.gradgradcheck(lambda x: pool_states(x, mask, "avg"), states)
+
+
 @pytest.mark.parametrize("pool", ["avg", "max", "first", "last", "pooler"])
 def test_a_row_does_not_depend_on_its_batch(pool: str) -> None:
     fitted = fit({"pool": pool})

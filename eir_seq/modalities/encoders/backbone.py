@@ -17,6 +17,7 @@ from eir_seq.errors import Fault, UserError
 from eir_seq.modalities.encoders.base import Encoder
 from eir_seq.modalities.sequence.tensors.declare import check_sizes, not_given
 from eir_seq.models.heads.base import Head
+from eir_seq.models.layers.eager import is_eager
 from eir_seq.models.options import fields
 from eir_seq.models.output import TokenStates
 from eir_seq.models.pruning import PRUNED
@@ -247,6 +248,9 @@ class Seq2SeqEncoder(SequenceEncoder):
 def pool_states(states: Tensor, mask: Tensor, pool: Pool) -> Tensor:
     """States ``(batch, length, hidden)`` of real tokens (mask True) to ``(batch, hidden)``."""
     if pool == "avg":
+        if is_eager() and states.device.type == "cpu":
+            mean: Tensor = _MeanOfTokens.apply(states, mask)  # type: ignore[no-untyped-call]
+            return mean
         weights = mask.unsqueeze(-1).to(states.dtype)
         # Not a product with the mask alone: what is at padding may be anything, infinite too.
         return states.masked_fill(~mask.unsqueeze(-1), 0.0).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
@@ -259,6 +263,22 @@ def pool_states(states: Tensor, mask: Tensor, pool: Pool) -> Tensor:
         assert pool == "last"
         index = positions.masked_fill(~mask, 0).amax(dim=1)
     return states[torch.arange(len(states), device=states.device), index]
+
+
+class _MeanOfTokens(torch.autograd.Function):
+    """Means of the states of real tokens, without a pass over memory for padding; see `pool_states`."""
+
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, mask: Tensor) -> Tensor:
+        places, counts = mask.flatten().nonzero().squeeze(1), mask.sum(dim=1)
+        ctx.save_for_backward(mask, counts)
+        return nn.functional.embedding_bag(places, states.flatten(0, 1), counts.cumsum(dim=0) - counts, mode="mean")
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        mask, counts = ctx.saved_tensors
+        shares = gradients[0] / counts.clamp(min=1).unsqueeze(-1)
+        return shares.unsqueeze(1) * mask.unsqueeze(-1), None
 
 
 def model_of(fitted: FittedTokens) -> SequenceModelConfig:

@@ -10,9 +10,14 @@ from torch import Tensor, nn
 
 from eir_seq.models.layers.build import Configured, Sized
 from eir_seq.models.layers.dropout import Dropout
+from eir_seq.models.layers.eager import is_hooked
 from eir_seq.models.layers.linear import Linear
-from eir_seq.models.layers.positions.absolute import PositionsConfig
+from eir_seq.models.layers.positions.absolute import LearnedPositions, PositionsConfig
 from eir_seq.models.layers.positions.position_ids import ArangePositionIds, PositionIds
+from eir_seq.native import embeddings as native
+
+LEAST = 2**16
+"""Numbers from which on torch's own lookups, which start faster, take longer."""
 
 
 class EmbeddingsPlan(Protocol):
@@ -111,17 +116,40 @@ class Embeddings(Configured):
 
         A model with segments adds segment 0 where none are given, as published models do.
         """
-        x = self.token_vectors(ids, vectors, segments)
-        if self.segments is not None:
-            x = x + self.segments(torch.zeros_like(positions) if segments is None else segments)
-        if self.positions is not None:
-            x = x + self.positions(positions).to(x.dtype)
+        x = None if ids is None else self._summed(ids, positions, segments)
+        if x is None:
+            x = self.token_vectors(ids, vectors, segments)
+            if self.segments is not None:
+                x = x + self.segments(torch.zeros_like(positions) if segments is None else segments)
+            if self.positions is not None:
+                x = x + self.positions(positions).to(x.dtype)
         if self.further is not None:
             x = x + self.further(features, positions)
         if self.norm is not None:
             x = self.norm(x)
         x = self.dropout(x)
         return x if self.project is None else self.project(x)
+
+    def _summed(self, ids: Tensor, positions: Tensor, segments: Tensor | None) -> Tensor | None:
+        """The sum of token, segment and position vectors by a kernel; None if there is more to it, or too little."""
+        positioned, config = self.positions, self.config
+        if not isinstance(positioned, LearnedPositions) or ids.numel() * positioned.embedding_dim < LEAST:
+            return None
+        if config.scale != 1.0 or config.segments_are_tokens or not self._adds_rows:
+            return None
+        lookups: list[tuple[nn.Embedding, Tensor]] = [(self.tokens, ids), (positioned, positioned.rows(positions))]
+        if self.segments is not None:
+            lookups.insert(1, (self.segments, torch.zeros_like(positions) if segments is None else segments))
+        modules, rows = zip(*lookups, strict=True)
+        tables = [module.weight for module in modules]
+        if not native.serves(tables, rows) or any(is_hooked(module) for module in modules):
+            return None
+        return native.summed(tables, rows, [module.padding_idx for module in modules])
+
+    @property
+    def _adds_rows(self) -> bool:
+        """Whether vectors of tokens are the rows of a table as they are, here and in subclasses."""
+        return type(self).token_vectors is Embeddings.token_vectors and type(self.tokens) is nn.Embedding
 
     def token_vectors(self, ids: Tensor | None, vectors: Tensor | None, segments: Tensor | None) -> Tensor:
         """Token ids (...) or vectors (..., size), and segment ids that are looked up as tokens -> (..., size)."""

@@ -69,7 +69,7 @@ class Layout:
         """The states of this layout -> (batch, length, ...), zero at padding where this layout is packed."""
         if self.index is None:
             return x
-        full = x.new_zeros((self.batch * self.length, *x.shape[1:])).index_copy(0, self.index.to(x.device), x)
+        full = x.new_zeros((self.batch * self.length, *x.shape[1:])).index_copy_(0, self.index.to(x.device), x)
         return full.unflatten(0, (self.batch, self.length))
 
     def first(self, x: Tensor) -> Tensor:

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.modules import module
 
+from eir_seq.models.layers.eager import is_hooked
 from eir_seq.models.layers.kernels import Kernels, kernels, onednn
 from eir_seq.models.layers.lora import Lora
 from eir_seq.models.layers.precision import for_products
@@ -139,12 +139,7 @@ class Linear(nn.Linear):
 
     def is_bare(self) -> bool:
         """Whether calling it is the same as `linear`: no adapter adds to it, no hook sees its input or output."""
-        hooks = (
-            self._forward_hooks or self._forward_pre_hooks or self._backward_hooks or self._backward_pre_hooks
-            or module._global_forward_hooks or module._global_forward_pre_hooks
-            or module._global_backward_hooks or module._global_backward_pre_hooks
-        )  # fmt: skip
-        return self.lora is None and not hooks and type(self) is Linear
+        return self.lora is None and type(self) is Linear and not is_hooked(self)
 
     @property
     def whole_weight(self) -> Tensor:

@@ -38,9 +38,9 @@ class LastRowPositions(LearnedPositions):
             """A table of vectors of width `size`."""
             return LastRowPositions(self.count, size)
 
-    def forward(self, positions: Tensor) -> Tensor:
-        """Position ids (...) -> (..., size)."""
-        return super().forward(positions.clamp(max=self.num_embeddings - 1))
+    def rows(self, positions: Tensor) -> Tensor:
+        """Position ids -> the rows of their vectors."""
+        return positions.clamp(max=self.num_embeddings - 1)
 
 
 class StreamEmbeddings(Embeddings):

@@ -31,9 +31,13 @@ class LearnedPositions(nn.Embedding):
         super().__init__(count + offset, size)
         self.offset = offset
 
+    def rows(self, positions: Tensor) -> Tensor:
+        """Position ids -> the rows of their vectors."""
+        return positions + self.offset if self.offset else positions
+
     def forward(self, positions: Tensor) -> Tensor:
         """Position ids (...) -> (..., size)."""
-        return super().forward(positions + self.offset if self.offset else positions)
+        return super().forward(self.rows(positions))
 
 
 class SinusoidalPositions(nn.Embedding):
