@@ -44,6 +44,8 @@ OPERATIONS = (
     "activated_",
     "activated_backward",
     "linear_backward",
+    "feed_forward_forward",
+    "feed_forward_backward",
     "wkv",
     "selective_scan",
 )
