@@ -16,7 +16,7 @@ from pathlib import Path
 from eir_seq.cache.owners import Lock, is_leftover, temporary_name
 from eir_seq.errors import Fault, RunFailed, UserError
 from eir_seq.machine import writing
-from eir_seq.native.library import FLAGS, LIBRARY, SOURCES, Build, Key, builds, folder_of_builds, namespace
+from eir_seq.native.library import FLAGS, LIBRARY, OPENMP, SOURCES, Build, Key, builds, folder_of_builds, namespace
 
 LOG = "build.log"
 """What the compiler said when it failed."""
@@ -56,7 +56,7 @@ def _made(folder: Path, key: Key, compiler: str) -> Build:
     made = folder.with_name(temporary_name(folder.name))
     made.mkdir(mode=0o700)
     try:
-        _compile(made, folder.name)
+        _compile(made, folder.name, compiler)
         for path in made.iterdir():
             if path.name != LIBRARY:
                 _delete(path)
@@ -77,13 +77,13 @@ def _made(folder: Path, key: Key, compiler: str) -> Build:
     return built
 
 
-def _compile(folder: Path, name: str) -> None:
+def _compile(folder: Path, name: str, compiler: str) -> None:
     """In a process of its own: torch loads what it has compiled, and a process that has a library of that name loaded,
     from wherever, would be aborted."""
     arguments = {
         "name": namespace(name),
         "sources": [str(path) for path in sorted(SOURCES.glob("*.cpp"))],
-        "extra_cflags": FLAGS,
+        "extra_cflags": _flags(compiler),
         "build_directory": str(folder),
     }
     with _tools_in_path():
@@ -100,6 +100,10 @@ def _compile(folder: Path, name: str) -> None:
         log.write_text(f"{done.stdout}\nexit code {done.returncode}\n", encoding="utf-8")
         raise RunFailed(f"the kernels cannot be compiled; {log} has what the compiler said")
     os.rename(folder / f"{namespace(name)}.so", folder / LIBRARY)
+
+
+def _flags(compiler: str) -> tuple[str, ...]:
+    return FLAGS if "clang" in compiler.lower() else (*FLAGS, OPENMP)
 
 
 @contextmanager

@@ -31,6 +31,8 @@ SWITCH = "EIR_SEQ_NATIVE"
 SOURCES = Path(__file__).with_name("csrc")
 FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi")
 """For the compiler."""
+OPENMP = "-fopenmp"
+"""For compilers that take the runtime of torch, which is GCC's: without it one thread does the work of all."""
 LIBRARY, MANIFEST = "kernels.so", "build.json"
 OPERATIONS = (
     "attention_forward",
@@ -44,6 +46,8 @@ OPERATIONS = (
     "linear_backward",
     "embeddings_forward",
     "embeddings_backward",
+    "feed_forward_forward",
+    "feed_forward_backward",
     "wkv",
     "selective_scan",
 )
@@ -275,7 +279,7 @@ def _untrusted(path: Path) -> str | None:
 
 
 def _source() -> str:
-    found = hashlib.sha256(" ".join(FLAGS).encode())
+    found = hashlib.sha256(" ".join((*FLAGS, OPENMP)).encode())
     for path in sorted(SOURCES.iterdir()):
         found.update(path.name.encode() + b"\0" + path.read_bytes())
     return found.hexdigest()

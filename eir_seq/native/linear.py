@@ -22,12 +22,13 @@ def serves(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor | None]
         and x.dim() > 0
         and not torch.is_autocast_enabled("cpu")
         and library.available()
-        and all(_takes(weight) and weight.shape[-1] == x.shape[-1] for weight in weights)
-        and all(bias is None or _takes(bias) for bias in biases)
+        and all(takes(weight) and weight.shape[-1] == x.shape[-1] for weight in weights)
+        and all(bias is None or takes(bias) for bias in biases)
     )
 
 
-def _takes(parameter: Tensor) -> bool:
+def takes(parameter: Tensor) -> bool:
+    """Whether the kernels take such a parameter: contiguous float32 on the CPU."""
     return (
         parameter.dtype is torch.float32
         and parameter.device.type == "cpu"

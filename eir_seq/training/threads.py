@@ -18,6 +18,7 @@ from torch.utils.flop_counter import flop_registry
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.data.batching import batch_costs
 from eir_seq.data.module import DataModule
+from eir_seq.native.library import without
 from eir_seq.outputs.base import FittedOutput
 from eir_seq.training.evaluation import evaluation_mode
 from eir_seq.training.network import Network
@@ -58,14 +59,14 @@ def threads_for(
 def operations(network: Network, outputs: Mapping[str, FittedOutput], data: DataModule) -> float:
     """Floating-point operations of the linear layers and convolutions in a forward pass of a batch of median cost.
 
-    They are those of a few of its rows, times its rows.
+    They are those of a few of its rows, times its rows, in torch's operations, which the counter knows.
     """
     keys, train = data.trial_keys()[:BATCHES], data.encoded["train"]
     costs = batch_costs(train.lengths, keys.batches)
     key = keys[int(costs.argsort(kind="stable")[len(costs) // 2])]
     few = train[type(key)(key.rows[:ROWS], key.epoch)]
     cpu = torch.device("cpu")
-    with unchanged(network, cpu), evaluation_mode(network), torch.no_grad(), _Counter() as counter:
+    with unchanged(network, cpu), evaluation_mode(network), torch.no_grad(), without(), _Counter() as counter:
         batch_loss(network, outputs, few, cpu)
     return float(counter.operations * len(key.rows) / len(few["id"]))
 

@@ -126,6 +126,10 @@ def _native_attention(query: Any, key: Any, value: Any, *problem: Any, **__: Any
     return int(2 * query[1] * pairs * (key[2] + value[2]))
 
 
+def _native_feed_forward(x: Any, weights: Any, *_: Any, **__: Any) -> int:
+    return sum(_linear((*x[:-1], weight[1]), weight) for weight in weights)
+
+
 _FORMULAS: dict[Any, Callable[..., int]] = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention}
 """Operations that torch's counter does not know, from the shapes of their arguments."""
 _FORMULAS[torch.ops.eir_seq.grouped_linear] = _grouped
@@ -137,7 +141,12 @@ def _formulas() -> dict[Any, Callable[..., int]]:
     build = native.chosen()
     if build is None:
         return _FORMULAS
-    return {**_FORMULAS, getattr(torch.ops, native.namespace(build.name)).attention_forward: _native_attention}
+    operations = getattr(torch.ops, native.namespace(build.name))
+    return {
+        **_FORMULAS,
+        operations.attention_forward: _native_attention,
+        operations.feed_forward_forward: _native_feed_forward,
+    }
 
 
 def peak_bytes(call: Callable[[], object], device: torch.device) -> int:

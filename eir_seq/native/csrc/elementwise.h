@@ -31,14 +31,25 @@ class Dropout {
 
   inline vfloat operator()(int64_t vector, vfloat x) {
     if (threshold_ == 0) return x;
-    const int64_t group = vector >> 3;
-    if (group != group_) draw(group);
-    const vuint word = bits_[(vector & 7) >> 1];
-    const vuint half = vector & 1 ? word >> 16 : word & 0xffffu;
-    return half < threshold_ ? vfloat{} : x * scale_;
+    return half(vector) < threshold_ ? vfloat{} : x * scale_;
+  }
+
+  // Of two at the same place.
+  inline void operator()(int64_t vector, vfloat& x, vfloat& y) {
+    if (threshold_ == 0) return;
+    const auto dropped = half(vector) < threshold_;
+    x = dropped ? vfloat{} : x * scale_;
+    y = dropped ? vfloat{} : y * scale_;
   }
 
  private:
+  inline vuint half(int64_t vector) {
+    const int64_t group = vector >> 3;
+    if (group != group_) draw(group);
+    const vuint word = bits_[(vector & 7) >> 1];
+    return vector & 1 ? word >> 16 : word & 0xffffu;
+  }
+
   void draw(int64_t group) {
     const vint lane = iota();
     std::memcpy(&bits_[0], &lane, sizeof lane);

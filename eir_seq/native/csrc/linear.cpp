@@ -5,15 +5,11 @@
 // of their own.
 #include <vector>
 
-#include <ATen/core/List.h>
 #include <ATen/ops/empty.h>
 #include <torch/library.h>
 
 #include "elementwise.h"
-
-extern "C" void sgemm_(
-    const char* transa, const char* transb, const int* m, const int* n, const int* k, const float* alpha, const float* a,
-    const int* lda, const float* b, const int* ldb, const float* beta, float* c, const int* ldc);
+#include "linear.h"
 
 namespace eir_seq {
 namespace {
@@ -29,50 +25,6 @@ int64_t rows_of_part(int64_t rows) { return std::max(LEAST_ROWS, (rows + MOST_PA
 int64_t outputs_of_block(int64_t outputs) {
   const int64_t least = (outputs + MOST_BLOCKS - 1) / MOST_BLOCKS;
   return std::max(LEAST_OUTPUTS, (least + LANES - 1) / LANES * LANES);
-}
-
-// C [+]= A B with columns in memory one after the other; 'T': with rows.
-void multiply(
-    char a_order, char b_order, int64_t m, int64_t n, int64_t k, const float* a, int64_t lda, const float* b, int64_t ldb,
-    bool add, float* c, int64_t ldc) {
-  const int sizes[] = {static_cast<int>(m), static_cast<int>(n), static_cast<int>(k)};
-  const int strides[] = {static_cast<int>(lda), static_cast<int>(ldb), static_cast<int>(ldc)};
-  const float one = 1, beta = add ? 1.0f : 0.0f;
-  sgemm_(&a_order, &b_order, &sizes[0], &sizes[1], &sizes[2], &one, a, &strides[0], b, &strides[1], &beta, c, &strides[2]);
-}
-
-void check_layer(const Tensor& x, const Tensor& weight) {
-  TORCH_CHECK(x.is_contiguous() && x.scalar_type() == at::kFloat && x.dim() > 0, "x");
-  TORCH_CHECK(weight.is_contiguous() && weight.scalar_type() == at::kFloat && weight.dim() == 2, "weight");
-  TORCH_CHECK(weight.size(1) == x.size(-1) && x.size(-1) > 0 && weight.size(0) > 0, "weight");
-}
-
-int64_t rows_of(const Tensor& x) { return x.numel() / x.size(-1); }
-
-// Sums over rows of some columns.
-void add_rows(const float* from, int64_t rows, int64_t stride, int64_t columns, float* to) {
-  int64_t c = 0;
-  for (; c + LANES <= columns; c += LANES) {
-    vfloat sums[4] = {};
-    int64_t row = 0;
-    for (; row + 4 <= rows; row += 4)
-      for (int i = 0; i < 4; ++i) sums[i] += load(from + (row + i) * stride + c);
-    for (; row < rows; ++row) sums[0] += load(from + row * stride + c);
-    store(to + c, (sums[0] + sums[1]) + (sums[2] + sums[3]));
-  }
-  for (; c < columns; ++c) {
-    float sum = 0;
-    for (int64_t row = 0; row < rows; ++row) sum += from[row * stride + c];
-    to[c] = sum;
-  }
-}
-
-using Gradients = c10::List<optional<Tensor>>;
-
-Gradients gradients(const std::vector<Tensor>& found) {
-  Gradients list;
-  for (const Tensor& grad : found) list.push_back(grad.defined() ? optional<Tensor>(grad) : std::nullopt);
-  return list;
 }
 
 // Gradients of x, and of each weight and bias; none where none is wanted, or nothing came from above.
@@ -135,7 +87,7 @@ std::tuple<Tensor, Gradients, Gradients> linear_backward(
         } while (row < rows);
       }
       if (Tensor& to = bias_grads[block.layer]; to.defined())
-        add_rows(g, rows, out, block.outputs, to.mutable_data_ptr<float>() + block.first);
+        add_rows(g, rows, out, block.outputs, false, to.mutable_data_ptr<float>() + block.first);
     }
   });
   return {x_grad, gradients(weight_grads), gradients(bias_grads)};

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from eir_seq.models.layers.eager import is_eager
+from eir_seq.models.layers.kernels import kernels
 from eir_seq.models.layers.linear import Linear, linear
 from eir_seq.native import activations as native
+from eir_seq.native import feed_forward
 
 Activation = Callable[[Tensor], Tensor]
 
@@ -99,6 +101,23 @@ def activated_product(
         return activated(product, name, factor, dropout)
     y = _IN_PLACE[name](product)
     return y if factor is None else y * factor
+
+
+def block_product(
+    inward: Sequence[nn.Module], down: nn.Module, x: Tensor, name: str, dropout: nn.Dropout
+) -> Tensor | None:
+    """down(dropout(f(up(x)))), or down(dropout(f(gate(x)) up(x))), by one kernel; None where it does not serve.
+
+    Args:
+        inward: up, or gate and up.
+    """
+    if torch.compiler.is_compiling() or name not in _NATIVE or not kernels().never_onednn:
+        return None
+    layers = [layer for layer in (*inward, down) if isinstance(layer, Linear) and layer.is_bare()]
+    weights, biases = [layer.weight for layer in layers], [layer.bias for layer in layers]
+    if len(layers) <= len(inward) or not feed_forward.serves(x, weights, biases, _NATIVE[name]):
+        return None
+    return feed_forward.feed_forward(x, weights, biases, _NATIVE[name], _rate(dropout))
 
 
 def _rate(dropout: nn.Dropout | None) -> float:

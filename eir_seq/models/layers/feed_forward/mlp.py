@@ -8,7 +8,7 @@ from torch import Tensor
 
 from eir_seq.models.layers.build import Configured
 from eir_seq.models.layers.dropout import Dropout
-from eir_seq.models.layers.feed_forward.activations import activated_product, activation
+from eir_seq.models.layers.feed_forward.activations import activated_product, activation, block_product
 from eir_seq.models.layers.linear import Linear
 from eir_seq.models.layers.precision import for_products
 
@@ -37,6 +37,9 @@ class Mlp(Configured):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., hidden) -> (..., hidden)."""
+        inward = [self.up] if self.gate is None else [self.gate, self.up]
+        if (y := block_product(inward, self.down, x, self.activation_name, self.inner_dropout)) is not None:
+            return y
         if self.gate is None:
             return self.down(activated_product(self.up, x, self.activation_name, dropout=self.inner_dropout))
         x = for_products(x)
