@@ -42,6 +42,9 @@ OPERATIONS = (
     "activated_",
     "activated_backward",
     "linear_backward",
+    "bf16_is_served",
+    "bf16_linear_forward",
+    "bf16_linear_backward",
     "wkv",
     "selective_scan",
 )
