@@ -13,8 +13,8 @@ from torch import Tensor
 
 from eir_seq.native import library
 
-LEAST_ROWS = 16
-"""For fewer ones, packing the weights takes longer than the products."""
+LEAST_ROWS = 32
+"""For fewer ones packing the weights takes longer than the products."""
 
 
 def serves(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor | None]) -> bool:

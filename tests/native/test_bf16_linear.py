@@ -50,7 +50,7 @@ def rounded(x: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    "shape", [(2, 8, 64), (33, 64), (5, 7, 40), (300, 37), (1700, 32), (3300, 1)], ids=lambda shape: str(shape)
+    "shape", [(4, 8, 64), (33, 64), (5, 7, 40), (300, 37), (1700, 32), (3300, 1)], ids=lambda shape: str(shape)
 )
 def test_equal_to_products_of_rounded_factors(shape: tuple[int, ...]) -> None:
     """Rows and widths that fill tiles and that do not, more rows than are added at a time."""

@@ -6,7 +6,8 @@ the same float32 arithmetic in another order. ``docs/speed.md`` has measurements
 oneDNN compiles a kernel for each shape that it meets, of these products, of gelu and of everything in bfloat16, and by
 default it and torch's binding keep 1024 of each kind. A packed batch hardly ever has the row count of an earlier one,
 so that kept kernels are of no use, and memory grows: by them, and by the holes between them that nothing else fits in.
-Both caches are bounded here, unless the environment says otherwise; layers of one pass still share kernels.
+Both caches are bounded here, unless the environment says otherwise; layers of one pass still share kernels. In bfloat16
+native kernels, which suit every number of rows, are taken where they are built and the processor has AMX.
 """
 
 from __future__ import annotations

@@ -69,6 +69,14 @@ class Tiles {
     }
   }
 
+  // Sums that were stored.
+  void load(const float* from) const {
+    _tile_loadd(0, from, PAIR * sizeof(float));
+    _tile_loadd(1, from + SIDE, PAIR * sizeof(float));
+    _tile_loadd(2, from + SIDE * PAIR, PAIR * sizeof(float));
+    _tile_loadd(3, from + SIDE * PAIR + SIDE, PAIR * sizeof(float));
+  }
+
   // The sums, row by row.
   void store(float* to) const {
     _tile_stored(0, to, PAIR * sizeof(float));

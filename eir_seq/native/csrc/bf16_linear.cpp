@@ -23,13 +23,11 @@ using Gradients = c10::List<optional<Tensor>>;
 
 #ifdef EIR_SEQ_AMX
 
-constexpr int64_t LEFT_NUMBERS = 512 << 10;   // of a block of rows, which the second cache holds
-constexpr int64_t MOST_ROWS = 256;            // of such a block
-constexpr int64_t RIGHT_NUMBERS = 384 << 10;  // likewise of columns
-constexpr int64_t MOST_COLUMNS = 256;         // that a thread takes at a time
+constexpr int64_t BLOCK = 256;                // rows and columns of a product that a thread takes at a time
+constexpr int64_t BLOCK_STEPS = 32;           // tiles along the depth for which factors of such a block stay in the cache
 constexpr int64_t MOST_DEPTH = 1536;          // rows that are added at a time in the gradient of a weight
 constexpr int64_t GROUP = 4;                  // tiles along that depth that a thread packs at a time
-constexpr int64_t LARGE_WEIGHT = 256 << 10;   // numbers from which on a thread takes 256 outputs and inputs, else 64
+constexpr int64_t LARGE_WEIGHT = 256 << 10;   // numbers from which on a thread takes such a block, else of 64
 
 Tensor tiles(int64_t panels, int64_t steps) { return at::empty({panels * steps * TILE}, at::kBFloat16); }
 BFloat16* data(const Tensor& x) { return x.mutable_data_ptr<BFloat16>(); }
@@ -90,38 +88,69 @@ struct Term {
   Tensor right;
 };
 
+// A part of the depth of a term.
+struct Piece {
+  const Term* term;
+  int64_t first, steps;
+};
+
+// Pieces of all terms; together those of a group are not deeper than the cache holds for a block.
+std::vector<std::vector<Piece>> groups_of(const std::vector<Term>& terms) {
+  std::vector<std::vector<Piece>> groups(1);
+  int64_t left = BLOCK_STEPS;
+  for (const Term& term : terms) {
+    const int64_t all = term.left.stride() / DEPTH;
+    for (int64_t first = 0, steps; first < all; first += steps, left -= steps) {
+      if (left == 0) {
+        groups.emplace_back();
+        left = BLOCK_STEPS;
+      }
+      steps = std::min(left, all - first);
+      groups.back().push_back({&term, first, steps});
+    }
+  }
+  return groups;
+}
+
 // The sum of products of left and right factors, and a bias, whose length is a multiple of 32: (rows, columns).
 template <class T>
 void multiply(const std::vector<Term>& terms, int64_t rows, int64_t columns, const float* bias, T* out) {
-  int64_t widest = DEPTH;
-  for (const Term& term : terms) widest = std::max(widest, term.left.stride());
-  const int64_t block = std::min(MOST_ROWS, std::max(4 * PAIR, LEFT_NUMBERS / widest / PAIR * PAIR));
-  const int64_t part = std::min(MOST_COLUMNS, std::max(2 * PAIR, RIGHT_NUMBERS / widest / PAIR * PAIR));
-  const int64_t blocks = (rows + block - 1) / block, parts = (columns + part - 1) / part;
+  const auto groups = groups_of(terms);
+  const int64_t blocks = (rows + BLOCK - 1) / BLOCK, parts = (columns + BLOCK - 1) / BLOCK;
   at::parallel_for(0, blocks * parts, 1, [&](int64_t begin, int64_t end) {
     const Tiles sums;
-    alignas(64) float found[PAIR * PAIR];
+    // of one pair of rows and columns, or, with several groups, of all in a block
+    const Tensor kept = at::empty({groups.size() > 1 ? BLOCK * BLOCK : PAIR * PAIR}, at::kFloat);
     for (int64_t task = begin; task < end; ++task) {
-      const int64_t first = task / parts * block, last = std::min(rows, first + block);
-      const int64_t start = task % parts * part, stop = std::min(columns, start + part);
-      for (int64_t row = first; row < last; row += PAIR)
-        for (int64_t column = start; column < stop; column += PAIR) {
-          sums.clear();
-          for (const Term& term : terms) {
-            const int64_t stride = term.left.stride(), steps = stride / DEPTH;
-            const BFloat16* a = term.left.at(row);
-            const BFloat16* b = data(term.right) + column / SIDE * steps * TILE;
-            sums.add(a, a + SIDE * stride, stride * sizeof(BFloat16), DEPTH, b, b + steps * TILE, steps);
+      const int64_t first = task / parts * BLOCK, last = std::min(rows, first + BLOCK);
+      const int64_t start = task % parts * BLOCK, stop = std::min(columns, start + BLOCK);
+      for (size_t number = 0; number < groups.size(); ++number) {
+        float* found = kept.mutable_data_ptr<float>();
+        for (int64_t row = first; row < last; row += PAIR)
+          for (int64_t column = start; column < stop; column += PAIR) {
+            if (number == 0)
+              sums.clear();
+            else
+              sums.load(found);
+            for (const Piece& piece : groups[number]) {
+              const int64_t stride = piece.term->left.stride(), beside = stride / DEPTH * TILE;
+              const BFloat16* a = piece.term->left.at(row) + piece.first * DEPTH;
+              const BFloat16* b = data(piece.term->right) + column / SIDE * beside + piece.first * TILE;
+              sums.add(a, a + SIDE * stride, stride * sizeof(BFloat16), DEPTH, b, b + beside, piece.steps);
+            }
+            sums.store(found);
+            if (number + 1 == groups.size()) {
+              vfloat low{}, high{};
+              if (bias != nullptr) low = load(bias + column), high = load(bias + column + LANES);
+              const int64_t whole = std::min(PAIR, last - row), count = stop - column;
+              for (int64_t i = 0; i < whole; ++i) {
+                const float* sum = found + i * PAIR;
+                put_sums(load(sum) + low, load(sum + LANES) + high, count, out + (row + i) * columns + column);
+              }
+            }
+            if (groups.size() > 1) found += PAIR * PAIR;
           }
-          sums.store(found);
-          vfloat low{}, high{};
-          if (bias != nullptr) low = load(bias + column), high = load(bias + column + LANES);
-          const int64_t whole = std::min(PAIR, last - row), count = stop - column;
-          for (int64_t i = 0; i < whole; ++i) {
-            const float* sum = found + i * PAIR;
-            put_sums(load(sum) + low, load(sum + LANES) + high, count, out + (row + i) * columns + column);
-          }
-        }
+      }
     }
   });
 }
@@ -165,7 +194,7 @@ Tensor packed_rows(const BFloat16* from, int64_t rows, int64_t columns, bool rig
 void multiply_packed(
     const Tensor& left, const Tensor& right, int64_t steps, int64_t rows, int64_t columns, bool transposed, bool add,
     float* out) {
-  const int64_t block = rows * columns >= LARGE_WEIGHT ? 256 : 64;
+  const int64_t block = rows * columns >= LARGE_WEIGHT ? BLOCK : 64;
   const int64_t parts = (columns + block - 1) / block, blocks = (rows + block - 1) / block;
   at::parallel_for(0, blocks * parts, 1, [&](int64_t begin, int64_t end) {
     const Tiles sums;
@@ -280,7 +309,8 @@ std::tuple<Tensor, Gradients, Gradients> bf16_linear_backward(
     TORCH_CHECK(grad->is_contiguous() && grad->scalar_type() == at::kBFloat16 && grad->numel() == rows * out, "gradient");
     above[i] = grad->const_data_ptr<BFloat16>();
     if (x_wanted) terms.push_back({Rows(above[i], rows, out), packed_weight(weights[i], false)});
-    if (weights_wanted[i]) weight_grads[i] = at::zeros(weights[i].sizes(), at::kFloat);
+    if (weights_wanted[i])
+      weight_grads[i] = rows ? at::empty(weights[i].sizes(), at::kFloat) : at::zeros(weights[i].sizes(), at::kFloat);
     if (biases_wanted[i]) bias_grads[i] = at::zeros({out}, at::kFloat);
   }
   if (x_wanted) {
