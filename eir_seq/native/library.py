@@ -48,6 +48,9 @@ OPERATIONS = (
     "embeddings_backward",
     "feed_forward_forward",
     "feed_forward_backward",
+    "bf16_is_served",
+    "bf16_linear_forward",
+    "bf16_linear_backward",
     "wkv",
     "selective_scan",
 )

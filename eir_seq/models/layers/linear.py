@@ -6,7 +6,8 @@ the same float32 arithmetic in another order. ``docs/speed.md`` has measurements
 oneDNN compiles a kernel for each shape that it meets, of these products, of gelu and of everything in bfloat16, and by
 default it and torch's binding keep 1024 of each kind. A packed batch hardly ever has the row count of an earlier one,
 so that kept kernels are of no use, and memory grows: by them, and by the holes between them that nothing else fits in.
-Both caches are bounded here, unless the environment says otherwise; layers of one pass still share kernels.
+Both caches are bounded here, unless the environment says otherwise; layers of one pass still share kernels. In bfloat16
+native kernels, which suit every number of rows, are taken where they are built and the processor has AMX.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from eir_seq.models.layers.eager import is_hooked
 from eir_seq.models.layers.kernels import Kernels, kernels, onednn
 from eir_seq.models.layers.lora import Lora
 from eir_seq.models.layers.precision import for_products
+from eir_seq.native import bf16_linear
 from eir_seq.native import linear as native
 
 KEPT_KERNELS = 32
@@ -103,20 +105,25 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     ):
         product: Tensor = _Product.apply(x.contiguous(), weight, bias)
         return product
+    if bf16_linear.serves(x, (weight,), (bias,)):
+        return bf16_linear.linear(x, (weight,), (bias,))[0]
     return F.linear(x, weight, bias)
 
 
 def linears(layers: Sequence[nn.Module], x: Tensor) -> Sequence[Tensor]:
     """What several linear layers, of any kind, make of the same states; a kernel computes their gradients together."""
-    x = for_products(x)
     if torch.compiler.is_compiling():  # dynamic graphs must not depend on sizes
+        x = for_products(x)
         return [layer(x) for layer in layers]
     plain = [layer for layer in layers if isinstance(layer, Linear) and layer.is_bare()]
     if len(plain) == len(layers) > 1:
         weights, biases = [layer.weight for layer in plain], [layer.bias for layer in plain]
+        if bf16_linear.serves(x, weights, biases):
+            return bf16_linear.linear(x, weights, biases)
         onednn = not kernels().never_onednn and any(_takes_onednn(kernels(), x, weight) for weight in weights)
         if not onednn and native.serves(x, weights, biases):
             return native.linear(x, weights, biases)
+    x = for_products(x)
     return [layer(x) for layer in layers]
 
 
