@@ -91,6 +91,7 @@ def attention(
     distances: Tensor | None = None,
     center: int = 0,
     shared: Tensor | None = None,
+    own: tuple[Tensor, Tensor] | None = None,
     dropout: float = 0.0,
     scale: float = 1.0,
 ) -> Tensor:
@@ -106,6 +107,8 @@ def attention(
         biases: (heads, queries, keys) for each text, added to the scaled scores; or none.
         distances: (heads, distances), added likewise; that of a key d places after its query in column `center` + d.
         shared: (texts, keys) places of keys that all queries of a text see, -1 after the last; not with biases.
+        own: what the tokens whose keys are shared see instead, computed elsewhere: their places among all queries, and
+            (shared tokens, heads, head size).
         dropout: probability that a weight is set to zero; drawn from torch's generator.
 
     Returns:
@@ -116,7 +119,8 @@ def attention(
     query, key, value = (_by_rows(x.to(_computed(x.dtype))) for x in (query, key, value))
     biases = [_by_rows(bias.float()) for bias in biases]
     distances = None if distances is None else distances.float().contiguous()
-    mixed: Tensor = _Attention.apply(query, key, value, problem, distances, shared, *biases)
+    places, rows = (None, None) if own is None else (own[0], own[1].to(query.dtype))
+    mixed: Tensor = _Attention.apply(query, key, value, problem, distances, shared, places, rows, *biases)
     return mixed
 
 
@@ -134,49 +138,61 @@ class _Attention(torch.autograd.Function):
         problem: Problem,
         distances: Tensor | None,
         shared: Tensor | None,
+        places: Tensor | None,
+        rows: Tensor | None,
         *biases: Tensor,
     ) -> Tensor:
-        mixed, sums = library.operations().attention_forward(
-            query, key, value, *_arguments(problem, distances, shared, biases)
+        mixed, sums, _ = library.operations().attention_forward(
+            query, key, value, *arguments(problem, distances, shared, biases), False
         )
-        ctx.save_for_backward(query, key, value, mixed, sums, distances, shared, *biases)
+        if places is not None and rows is not None:
+            mixed.index_copy_(0, places, rows)
+        ctx.save_for_backward(query, key, value, mixed, sums, distances, shared, places, *biases)
         ctx.problem = problem
         return mixed
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value, mixed, sums, distances, shared, *biases = ctx.saved_tensors
+        query, key, value, mixed, sums, distances, shared, places, *biases = ctx.saved_tensors
         problem: Problem = ctx.problem
+        above = gradients[0]
+        rows = above.index_select(0, places) if ctx.needs_input_grad[7] else None
         if torch.is_grad_enabled():  # a graph of the gradients is wanted
             inputs = [
                 x for x, needed in zip((query, key, value, distances, *biases), _needed(ctx), strict=True) if needed
             ]
+            if places is not None:
+                above = above.index_fill(0, places, 0)
             out = reference.attention(query, key, value, problem, distances, shared, biases)
-            found = iter(torch.autograd.grad(out, inputs, gradients[0], create_graph=True))
+            found = iter(torch.autograd.grad(out, inputs, above, create_graph=True))
             grads = [next(found) if needed else None for needed in _needed(ctx)]
-            return (*grads[:3], None, grads[3], None, *grads[4:])
-        learned = ctx.needs_input_grad[4] or any(ctx.needs_input_grad[6:])
+            return (*grads[:3], None, grads[3], None, None, rows, *grads[4:])
+        learned = ctx.needs_input_grad[4] or any(ctx.needs_input_grad[8:])
         *grads, grad_biases, grad_distances = library.operations().attention_backward(
-            gradients[0].contiguous(),
+            above.contiguous(),
             mixed,
             sums,
             query,
             key,
             value,
-            *_arguments(problem, distances, shared, biases),
+            *arguments(problem, distances, shared, biases),
             learned,
+            None,
+            None,
+            places is not None,
         )
-        return (*grads, None, grad_distances, None, *(grad_biases or [None] * len(biases)))
+        return (*grads, None, grad_distances, None, None, rows, *(grad_biases or [None] * len(biases)))
 
 
 def _needed(ctx: Any) -> tuple[bool, ...]:
     needed = ctx.needs_input_grad
-    return (*needed[:3], needed[4], *needed[6:])
+    return (*needed[:3], needed[4], *needed[8:])
 
 
-def _arguments(
+def arguments(
     problem: Problem, distances: Tensor | None, shared: Tensor | None, biases: Sequence[Tensor]
 ) -> tuple[Any, ...]:
+    """Of the operations, after their tensors."""
     lengths = problem.query_lengths, problem.key_lengths
     window = problem.before, problem.after
     return (

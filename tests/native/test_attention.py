@@ -14,7 +14,7 @@ from eir_seq.models.layers.attention.sliding_window import SlidingWindowAttentio
 from eir_seq.models.layers.context import Context
 from eir_seq.models.layers.layout import Layout
 from eir_seq.models.layers.positions.relative import DistanceBias
-from eir_seq.native import library, reference
+from eir_seq.native import global_tokens, library, reference
 from eir_seq.native.attention import attention
 
 LENGTHS, OTHERS = (0, 1, 15, 16, 17, 63, 64, 65, 3, 193, 250), (2, 300, 1, 7, 190, 16, 33, 0, 5, 49, 48)
@@ -84,6 +84,7 @@ def both(
         ((4, 2), 64, {"after": 0}),
         ((3, 1), 24, {"before": 20, "after": 20}),
         ((2, 2), 128, {"before": 9, "after": 0}),
+        ((2, 2), 32, {"before": 4, "after": 4}),
     ],
 )
 @pytest.mark.usefixtures("kernels")
@@ -190,6 +191,7 @@ def test_queries_that_see_nothing_weigh_all_keys_alike() -> None:
     assert apart(found[:, :, 30:], value.mean(2, keepdim=True).expand(-1, -1, 10, -1)) < ROUNDING[torch.float32]
 
 
+@pytest.mark.usefixtures("kernels")
 def test_global_tokens_of_packed_texts() -> None:
     """They see their whole text by the kernel as by torch's operations; texts have none, one or two of them."""
     lengths, marked = (3, 40, 17), torch.zeros(3, 40)
@@ -213,3 +215,56 @@ def test_global_tokens_of_packed_texts() -> None:
         plain = found()
     for ours, theirs in zip(native, plain, strict=True):
         torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=2e-5)
+
+
+@pytest.mark.usefixtures("kernels")
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+def test_global_tokens_and_their_derivatives(dropout: float) -> None:
+    """As spelled out, with the same dropout, and gradients of gradients, too."""
+    generator = torch.Generator().manual_seed(0)
+    lengths, counts, places = (3, 230, 17), (0, 1, 2), torch.tensor([3, 233, 242])
+    x, direction = draw(generator, sum(lengths), 32), draw(generator, 3, 32).detach()
+    parameters = [draw(generator, 32, *rest).detach() / 6 for rest in ((32,), ()) * 3]  # states keep their size
+    problem = reference.Problem((0, 2, 4), lengths, -1, -1, 0.1, dropout, 0)
+    results = []
+    for native in (True, False):
+        dtype = torch.float32 if native else torch.float64
+        leaves = [leaf.detach().to(dtype).requires_grad_() for leaf in (x, *parameters)]
+        torch.manual_seed(3)
+        if native:
+            q, k, v = zip(leaves[1::2], leaves[2::2], strict=True)
+            out = global_tokens.global_tokens(
+                leaves[0], places, counts, lengths, q, k, v, heads=2, dropout=dropout, scale=0.1
+            )
+        else:
+            call = global_tokens.Call(places, problem._replace(seed=library.drawn_seed(dropout)), 2)
+            out = global_tokens._spelled_out(leaves[0], call, leaves[1:])
+        first = torch.autograd.grad(out, leaves, direction.to(out.dtype), retain_graph=True)
+        again = torch.autograd.grad(out, leaves, direction.to(out.dtype), create_graph=True)
+        second = torch.autograd.grad(sum(grad.square().sum() for grad in again), leaves)  # type: ignore[arg-type]
+        results.append([out, *first, *again, *second])
+    for found, wanted in zip(*results, strict=True):
+        assert apart(found, wanted) <= 10 * ROUNDING[torch.float32]  # a chain of four products
+    assert not results[0][5].any(), "no gradient of the bias of keys: the softmax ignores it"
+
+
+@pytest.mark.usefixtures("kernels")
+def test_what_shared_tokens_see_is_given() -> None:
+    """Instead of what their windows show, with all gradients, also those of gradients."""
+    generator = torch.Generator().manual_seed(0)
+    leaves = [*(draw(generator, 40, 2, 16) for _ in range(3)), draw(generator, 3, 2, 16)]
+    direction = draw(generator, 40, 2, 16).detach()
+    how: dict[str, Any] = {"window": 4, "shared": ((2,), (10, 35)), "own": leaves[3], "dropout": 0.0}
+    out = packed_attention(*leaves[:3], (10, 30), (10, 30), **how)
+    with library.without():
+        torch.testing.assert_close(packed_attention(*leaves[:3], (10, 30), (10, 30), **how), out)
+    problem = reference.Problem((10, 30), (10, 30), 3, 3, 0.25, 0.0, 0)
+    exact = reference.attention(*leaves[:3], problem, shared=torch.tensor([[2, -1], [0, 25]]))
+    results = []
+    for mixed in (out, exact.index_copy(0, torch.tensor([2, 10, 35]), leaves[3])):
+        quick = torch.autograd.grad(mixed, leaves, direction, retain_graph=True)
+        first = torch.autograd.grad(mixed, leaves, direction, create_graph=True)
+        second = torch.autograd.grad(sum(grad.square().sum() for grad in first), leaves[:3])  # type: ignore[arg-type]
+        results.append([mixed, *quick, *first, *second])
+    for found, wanted in zip(*results, strict=True):
+        assert apart(found, wanted) <= 10 * ROUNDING[torch.float32]

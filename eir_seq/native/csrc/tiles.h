@@ -16,11 +16,13 @@ namespace {
 using at::Tensor;
 using std::optional;
 
-constexpr int64_t QUERIES = 48;       // rows of a tile: a multiple of 8, and of the rows of register blocks
+constexpr int64_t QUERIES = 48;       // most rows of a tile: a multiple of 8, and of the rows of register blocks
 constexpr int64_t KEYS = 192;         // columns of a tile
+constexpr double COST_OF_TILE = 200;  // besides its scores, in scores of a query; measured
 constexpr int64_t MOST_CHANNELS = 272;  // 256 and a vector for a constant one
 constexpr int LD_CHANNELS = MOST_CHANNELS + LANES;  // not a power of two: rows would meet in the same sets of the cache
 constexpr int LD_KEYS = KEYS + LANES;
+constexpr int64_t GROUP = 8;  // rows that share random bits
 constexpr int64_t KEPT_SCRATCH = 4 << 20;  // numbers that a thread keeps between calls
 
 int64_t padded(int64_t count) { return (count + LANES - 1) / LANES * LANES; }
@@ -38,7 +40,7 @@ struct Texts {
 
 // One call, as both passes see it.
 struct Problem {
-  const Tensor &query, &key, &value;
+  const Tensor &query, &key, &value;  // of which the last two may be one
   Texts queries, keys;
   int64_t heads, kv_heads, group, channels, padded_channels, before, after;
   float scale, dropout;
@@ -49,12 +51,15 @@ struct Problem {
   int64_t distance_count = 0, center = 0;
   const int64_t* shared = nullptr;  // (texts, shares): keys that every query of a text sees; -1: none
   int64_t shares = 0;
+  int64_t rows = QUERIES;  // of a tile
+  bool narrow = false;     // one tile has all keys that its queries see
+  bool one_side = &key == &value;
 
   Problem(
-      const Tensor& query_, const Tensor& key_, const Tensor& value_, at::IntArrayRef query_lengths,
+      const Tensor& query_, const Tensor& key_, const optional<Tensor>& value_, at::IntArrayRef query_lengths,
       at::IntArrayRef key_lengths, at::TensorList biases_, const optional<Tensor>& distances_, int64_t center_,
       const optional<Tensor>& shared_, int64_t before_, int64_t after_, double scale_, double dropout_, int64_t seed)
-      : query(query_), key(key_), value(value_), queries(query_lengths), keys(key_lengths), heads(query_.size(1)),
+      : query(query_), key(key_), value(value_ ? *value_ : key_), queries(query_lengths), keys(key_lengths), heads(query_.size(1)),
         kv_heads(key_.size(1)), channels(query_.size(2)), before(before_), after(after_),
         scale(static_cast<float>(scale_)), dropout(static_cast<float>(dropout_)),
         threshold(static_cast<uint32_t>(std::lround(dropout_ * 65536.0))), random(static_cast<uint64_t>(seed)), biases(biases_) {
@@ -96,9 +101,24 @@ struct Problem {
       shares = shared_->size(1);
       TORCH_CHECK(shares <= KEYS, "at most ", KEYS, " shared keys");
     }
+    if (before >= 0 && after >= 0) choose_rows();
   }
 
   float keep() const { return 1.0f - static_cast<float>(threshold) / 65536.0f; }
+
+ private:
+  // Rows of a tile and their window: few scores unused, and few tiles.
+  void choose_rows() {
+    double least = INF;
+    for (int64_t count : {8, 16, 24, 32, 48}) {
+      const int64_t columns = count + before + after + shares;
+      const double cost = static_cast<double>(padded(columns)) + COST_OF_TILE / static_cast<double>(count);
+      if (columns > KEYS || cost >= least) continue;
+      least = cost;
+      rows = count;
+      narrow = true;
+    }
+  }
 };
 
 // Memory of a thread.
@@ -138,93 +158,149 @@ void pack_rows(const T* from, int64_t stride, int64_t rows, const Problem& p, fl
   }
 }
 
-// Rows (count, padded_channels) -> columns (padded_channels, ld), zero up to the next multiple of 16 rows.
-void pack_columns(const float* from, int64_t count, const Problem& p, float* to, int64_t ld) {
+// Where rows of numbers begin, `stride` numbers apart.
+template <class Number>
+struct Rows {
+  Number* first;
+  int64_t stride;
+  Number* operator[](int64_t row) const { return first + row * stride; }
+};
+
+// Have the second cache fetch some rows, which the processor does not guess where a head is a part of each.
+template <bool WRITTEN = false, class T>
+void fetch(const T* from, int64_t stride, int64_t first, int64_t end, int64_t channels) {
+  constexpr int64_t LINE = 64 / sizeof(T);
+  for (int64_t row = first; row < end; ++row)
+    for (int64_t c = 0; c < channels; c += LINE) __builtin_prefetch(from + row * stride + c, WRITTEN, 2);
+}
+
+// `count` rows of `padded_channels` -> columns (padded_channels, ld), zero up to the next multiple of 16 rows.
+template <class RowOf>
+void pack_columns(RowOf row_of, int64_t count, const Problem& p, float* to, int64_t ld) {
   for (int64_t i = 0; i < count; i += LANES)
     for (int64_t c = 0; c < p.padded_channels; c += LANES) {
       vfloat rows[LANES];
-      for (int64_t j = 0; j < LANES; ++j)
-        rows[j] = i + j < count ? load(from + (i + j) * p.padded_channels + c) : vfloat{};
+      for (int64_t j = 0; j < LANES; ++j) rows[j] = i + j < count ? load(row_of(i + j) + c) : vfloat{};
       transpose(rows);
       for (int64_t j = 0; j < LANES; ++j) store(to + (c + j) * ld + i, rows[j]);
     }
 }
 
-// Keys and values of a head of a text in float32: those of the text, then the shared ones.
+// Some queries and some keys of a head: the part of the scores that exists at a time.
+struct Tile {
+  int64_t query, rows;     // the first query in its text, how many
+  int64_t position;        // where the first query stands among the keys
+  int64_t column, near;    // the first key, how many follow each other
+  int64_t shares;          // keys after these that all queries see
+  int64_t columns() const { return near + shares; }
+  int64_t vectors() const { return (columns() + LANES - 1) / LANES; }
+};
+
+constexpr int64_t FARTHEST = 256;  // numbers between rows: farther ones meet in the same sets of the cache
+
+// Whether rows of a tensor's head serve as they are.
+template <class T>
+bool in_place(const Problem& p, int64_t stride) {
+  return std::is_same_v<T, float> && p.channels == p.padded_channels && stride <= (p.narrow ? FARTHEST : p.channels);
+}
+
+// Keys or values of a head of a text in float32.
+struct Side {
+  Rows<const float> rows;  // (keys, padded channels)
+  float* shared;           // (shares, padded channels)
+  float* columns;          // both in the other order, (padded channels, width): of the text, or, if windows are narrow, of a tile
+  float* copies;
+
+  Side(const Problem& p, Scratch& scratch, bool turned) {
+    copies = scratch.take(padded(p.keys.longest()) * p.padded_channels);
+    shared = scratch.take(padded(p.shares) * p.padded_channels);
+    columns = turned ? scratch.take((p.narrow ? LD_KEYS : padded(p.keys.longest()) + padded(p.shares)) * p.padded_channels) : nullptr;
+  }
+
+  template <class T>
+  void read(const Problem& p, const Tensor& x, int64_t text, int64_t head, const int64_t* places, int64_t shares) {
+    const T* from = x.const_data_ptr<T>() + p.keys.start[text] * x.stride(0) + head * x.stride(1);
+    if (in_place<T>(p, x.stride(0))) {
+      rows = {reinterpret_cast<const float*>(from), x.stride(0)};
+    } else {
+      pack_rows(from, x.stride(0), p.keys.length[text], p, 1, copies, p.padded_channels);
+      rows = {copies, p.padded_channels};
+    }
+    for (int64_t j = 0; j < shares; ++j) std::copy_n(rows[places[j]], p.padded_channels, shared + j * p.padded_channels);
+  }
+};
+
+// Keys and values of a head of a text, and what all of its queries see.
 struct Keys {
-  float *rows, *columns, *values, *value_columns;  // rows (width, padded channels), columns (padded channels, width)
-  float* hidden;                                   // (width,) added to scores: -infinity where a key is also shared
+  Side keys, values;
   int64_t count, width, shares_at, shares;
   const int64_t* places;
-  bool hides;
 
   static int64_t most(const Problem& p) { return padded(p.keys.longest()) + padded(p.shares); }
 
-  Keys(const Problem& p, Scratch& scratch, bool backward) {
-    const int64_t size = most(p) * p.padded_channels;
-    rows = scratch.take(size);
-    columns = scratch.take(size);
-    values = scratch.take(size);
-    value_columns = backward ? scratch.take(size) : nullptr;
-    hidden = scratch.take(p.shares ? most(p) : 0);
-  }
+  Keys(const Problem& p, Scratch& scratch, bool backward)
+      : keys(p, scratch, true), values(p.one_side ? keys : Side(p, scratch, backward)) {}
 
   template <class T>
   void pack(const Problem& p, int64_t text, int64_t head) {
     count = p.keys.length[text];
     shares_at = padded(count);
-    width = shares_at + padded(p.shares);
     shares = 0;
     places = p.shared == nullptr ? nullptr : p.shared + text * p.shares;
-    gather<T>(p, p.key, text, head, rows, columns);
-    gather<T>(p, p.value, text, head, values, value_columns);
-    hides = shares > 0;
-    if (hides) {
-      std::fill(hidden, hidden + width, 0.0f);
-      for (int64_t j = 0; j < shares; ++j) hidden[places[j]] = -INF;
+    while (shares < p.shares && places[shares] >= 0) {
+      TORCH_CHECK(places[shares] < count, "a shared key beyond its text");
+      ++shares;
     }
+    width = p.narrow ? LD_KEYS : shares_at + padded(shares);
+    pack_side<T>(p, p.key, text, head, keys);
+    if (p.one_side)
+      values = keys;
+    else
+      pack_side<T>(p, p.value, text, head, values);
+  }
+
+  // The columns of a tile, `width` numbers apart.
+  const float* columns(const Problem& p, const Side& side, const Tile& t) const {
+    if (!p.narrow) return side.columns + (t.shares ? shares_at : t.column);
+    pack_columns(
+        [&](int64_t row) { return row < t.near ? side.rows[t.column + row] : side.shared + (row - t.near) * p.padded_channels; },
+        t.columns(), p, side.columns, width);
+    return side.columns;
   }
 
  private:
   template <class T>
-  void gather(const Problem& p, const Tensor& x, int64_t text, int64_t head, float* to, float* transposed) {
-    const T* from = x.const_data_ptr<T>() + p.keys.start[text] * x.stride(0) + head * x.stride(1);
-    pack_rows(from, x.stride(0), count, p, 1, to, p.padded_channels);
-    float* appended = to + shares_at * p.padded_channels;
-    shares = 0;
-    while (shares < p.shares && places[shares] >= 0) {
-      TORCH_CHECK(places[shares] < count, "a shared key beyond its text");
-      pack_rows(from + places[shares] * x.stride(0), 0, 1, p, 1, appended + shares * p.padded_channels, p.padded_channels);
-      ++shares;
-    }
-    if (transposed == nullptr) return;
-    pack_columns(to, count, p, transposed, width);
-    pack_columns(appended, shares, p, transposed + shares_at, width);
+  void pack_side(const Problem& p, const Tensor& x, int64_t text, int64_t head, Side& side) const {
+    side.read<T>(p, x, text, head, places, shares);
+    if (p.narrow || side.columns == nullptr) return;
+    pack_columns([&](int64_t row) { return side.rows[row]; }, count, p, side.columns, width);
+    pack_columns([&](int64_t row) { return side.shared + row * p.padded_channels; }, shares, p, side.columns + shares_at, width);
   }
 };
-
-// Some queries and some keys of a head: the part of the scores that exists at a time.
-struct Tile {
-  int64_t query, rows;     // the first query in its text, how many
-  int64_t position;        // where the first query stands among the keys
-  int64_t column, columns; // the first key as packed, how many
-  int64_t counter;         // the first key as dropout counts them
-  bool shared;
-  int64_t vectors() const { return (columns + LANES - 1) / LANES; }
-};
-
-constexpr int64_t SHARED_COUNTER = int64_t{1} << 31;
 
 // Tiles of some queries with all keys that one of them sees.
 template <class Visit>
 void for_tiles(const Problem& p, const Keys& keys, int64_t queries, int64_t query, int64_t rows, Visit visit) {
   const int64_t position = query + keys.count - queries;
-  if (keys.shares)
-    visit(Tile{query, rows, position, keys.shares_at, keys.shares, SHARED_COUNTER, true});
   const int64_t first = p.before < 0 ? 0 : std::max<int64_t>(0, position - p.before);
   const int64_t end = p.after < 0 ? keys.count : std::min(keys.count, position + rows + p.after);
+  if (p.narrow) {
+    const int64_t near = std::max<int64_t>(0, end - first);
+    if (near + keys.shares) visit(Tile{query, rows, position, first, near, keys.shares});
+    return;
+  }
+  if (keys.shares) visit(Tile{query, rows, position, 0, 0, keys.shares});
   for (int64_t column = first; column < end; column += KEYS)
-    visit(Tile{query, rows, position, column, std::min(KEYS, end - column), column, false});
+    visit(Tile{query, rows, position, column, std::min(KEYS, end - column), 0});
+}
+
+// C (rows, padded channels) [+]= A (rows, columns) times the keys or values of a tile.
+inline void mix(const Problem& p, const Side& side, const Tile& t, const float* a, float* c, bool add) {
+  const int64_t vectors = p.padded_channels / LANES;
+  if (t.near)
+    product<false, LD_KEYS>(t.rows, vectors, t.near, a, side.rows[t.column], side.rows.stride, c, LD_CHANNELS, add);
+  if (t.shares)
+    product<false, LD_KEYS>(t.rows, vectors, t.shares, a + t.near, side.shared, p.padded_channels, c, LD_CHANNELS, add || t.near);
 }
 
 // What is added to the scores of a head.
@@ -236,12 +312,11 @@ struct Additions {
 
 // Scores of a tile, in logarithms to base 2: products, biases, -infinity where a query does not see.
 void score(const Problem& p, const Keys& keys, const Additions& additions, const Tile& t, const float* queries, float* scores) {
+  const int64_t vectors = t.vectors();
   product<false, LD_CHANNELS>(
-      t.rows, t.vectors(), p.padded_channels, queries, keys.columns + t.column, keys.width, scores, LD_KEYS, false);
-  const int64_t vectors = t.vectors(), rest = t.columns % LANES;
-  const bool edge = !t.shared && ((p.before >= 0 && t.column < t.position + t.rows - 1 - p.before) ||
-                                  (p.after >= 0 && t.column + t.columns > t.position + p.after + 1));
-  const bool hides = keys.hides && !t.shared;
+      t.rows, vectors, p.padded_channels, queries, keys.columns(p, keys.keys, t), keys.width, scores, LD_KEYS, false);
+  const bool edge = (p.before >= 0 && t.column < t.position + t.rows - 1 - p.before) ||
+                    (p.after >= 0 && t.column + t.near > t.position + p.after + 1);
   for (int64_t i = 0; i < t.rows; ++i) {
     float* row = scores + i * LD_KEYS;
     if (additions.distances) {
@@ -251,28 +326,28 @@ void score(const Problem& p, const Keys& keys, const Additions& additions, const
     if (additions.bias) {
       const float* near = additions.bias + (t.query + i) * additions.bias_stride + t.column;
       int64_t v = 0;
-      for (; v < t.columns / LANES; ++v) store(row + v * LANES, load(row + v * LANES) + load(near + v * LANES) * LOG2E);
-      for (int64_t j = v * LANES; j < t.columns; ++j) row[j] += near[j] * LOG2E;
+      for (; v < t.near / LANES; ++v) store(row + v * LANES, load(row + v * LANES) + load(near + v * LANES) * LOG2E);
+      for (int64_t j = v * LANES; j < t.near; ++j) row[j] += near[j] * LOG2E;
     }
-    if (hides)
-      for (int64_t v = 0; v < vectors; ++v)
-        store(row + v * LANES, load(row + v * LANES) + load(keys.hidden + t.column + v * LANES));
-    if (edge) {
-      const int64_t low = p.before < 0 ? 0 : t.position + i - p.before - t.column;
-      const int64_t high = std::min(t.columns, p.after < 0 ? t.columns : t.position + i + p.after + 1 - t.column);
-      for (int64_t v = 0; v < vectors; ++v) {
-        const int64_t at = v * LANES;
-        if (low <= at && at + LANES <= high) continue;
-        const vint lane = iota() + static_cast<int32_t>(at);
-        const vfloat x = load(row + at);
-        store(row + at, (lane >= static_cast<int32_t>(std::max<int64_t>(low, 0))) & (lane < static_cast<int32_t>(std::max<int64_t>(high, 0))) ? x : all(-INF));
-      }
-    } else if (rest) {
-      float* last = row + (vectors - 1) * LANES;
-      store(last, iota() < static_cast<int32_t>(rest) ? load(last) : all(-INF));
+    const int64_t low = !edge || p.before < 0 ? 0 : std::max<int64_t>(0, t.position + i - p.before - t.column);
+    const int64_t high = !edge || p.after < 0 ? t.near : std::min(t.near, t.position + i + p.after + 1 - t.column);
+    for (int64_t v = edge ? 0 : t.near / LANES; v < vectors; ++v) {
+      const int32_t at = static_cast<int32_t>(v * LANES);
+      if (low <= at && at + LANES <= high) continue;
+      const vint lane = iota() + at;
+      vint seen = (lane >= static_cast<int32_t>(low)) & (lane < static_cast<int32_t>(high));
+      if (t.shares) seen |= (lane >= static_cast<int32_t>(t.near)) & (lane < static_cast<int32_t>(t.columns()));
+      store(row + at, seen ? load(row + at) : all(-INF));
     }
   }
+  for (int64_t j = 0; j < keys.shares; ++j) {  // not twice
+    const int64_t at = keys.places[j] - t.column;
+    if (at < 0 || at >= t.near) continue;
+    for (int64_t i = 0; i < t.rows; ++i) scores[i * LD_KEYS + at] = -INF;
+  }
 }
+
+constexpr int32_t SHARED_COUNTER = std::numeric_limits<int32_t>::min();  // 2^31 of 32 bits
 
 // Which weights of 8 queries and 16 keys are dropped. Word w of the random bits at counter (key, query / 8, head, text)
 // decides for the queries 2 w (lower half) and 2 w + 1 (upper half) of the eight.
@@ -282,8 +357,9 @@ struct Dropped {
 
   Dropped(const Problem& p, const Tile& t, int64_t text, int64_t head, int64_t row, int64_t vector) {
     const vint lane = iota() + static_cast<int32_t>(vector * LANES);
-    std::memcpy(&bits[0], &lane, sizeof lane);
-    bits[0] += static_cast<uint32_t>(t.counter);
+    vint counter = lane + static_cast<int32_t>(t.column);
+    if (t.shares) counter = lane < static_cast<int32_t>(t.near) ? counter : lane - static_cast<int32_t>(t.near) + SHARED_COUNTER;
+    std::memcpy(&bits[0], &counter, sizeof counter);
     bits[1] = vuint{} + static_cast<uint32_t>((t.query + row) / 8);
     bits[2] = vuint{} + static_cast<uint32_t>(head);
     bits[3] = vuint{} + static_cast<uint32_t>(text);

@@ -40,6 +40,7 @@ def packed_attention(
     dropout: float = 0.0,
     scale: float | None = None,
     shared: tuple[tuple[int, ...], ...] | None = None,
+    own: Tensor | None = None,
     implementation: str = SDPA,
 ) -> Tensor:
     """softmax(Q K^T scale + bias) V of each of several texts, which are stored one after the other without padding.
@@ -56,6 +57,7 @@ def packed_attention(
         scale: factor on the products; by default one over the square root of the head size.
         shared: tokens of each text that all of its queries see, besides the window (`narrow`), by their places among
             all tokens.
+        own: (shared tokens, heads, head_size) what these see instead, computed elsewhere.
         implementation: of the names in `dot_product`; a kernel that cannot compute what is wanted leaves it to others.
 
     Returns:
@@ -72,6 +74,7 @@ def packed_attention(
         UserError: the flash kernel is wanted in single precision.
     """
     scale = query.shape[-1] ** -0.5 if scale is None else scale
+    places = None if own is None or shared is None else _joined(shared, query.device)
     if implementation in ON_GPU and not shared:
         how: dict[str, Any] = {"causal": causal, "window": window, "scale": scale}
         found = _by_kernel(implementation, (query, key, value, query_lengths, key_lengths), bias, dropout, how)
@@ -90,6 +93,7 @@ def packed_attention(
             dropout=dropout,
             scale=scale,
             shared=None if shared is None else _places_in_texts(shared, tuple(key_lengths)),
+            own=None if own is None or places is None else (places, own),
             **_native_bias(bias, query.shape[1], query_lengths, key_lengths),
         )
     wide = window is not None and not narrow(window) and max(query_lengths) > window
@@ -106,7 +110,8 @@ def packed_attention(
             own = bias.dense(*group.shape[1:]).to(query.dtype)
             mask = own if mask is None else mask + own
         mixed.append(kernel(q, k, v, mask, dropout, scale, causal=group.causal))
-    return plan.joined(mixed)
+    seen = plan.joined(mixed)
+    return seen if own is None or places is None else seen.index_copy(0, places, own)
 
 
 def _by_kernel(
@@ -162,6 +167,13 @@ def _places_in_texts(shared: tuple[tuple[int, ...], ...], lengths: tuple[int, ..
     most, starts = max(map(len, shared)), accumulate(lengths, initial=0)
     rows = [[place - start for place in own] for own, start in zip(shared, starts, strict=False)]
     return torch.tensor([row + [-1] * (most - len(row)) for row in rows]).view(len(shared), most)
+
+
+@lru_cache(maxsize=4)
+@torch.inference_mode(mode=False)
+def _joined(shared: tuple[tuple[int, ...], ...], device: torch.device) -> Tensor:
+    """(shared tokens,) their places among all tokens."""
+    return torch.tensor([place for own in shared for place in own], dtype=torch.long, device=device)
 
 
 def _native_bias(

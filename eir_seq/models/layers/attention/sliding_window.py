@@ -21,6 +21,7 @@ from eir_seq.models.layers.context import Context, look_mask
 from eir_seq.models.layers.dropout import drop
 from eir_seq.models.layers.linear import Linear, linears
 from eir_seq.native import attention as native
+from eir_seq.native import global_tokens as native_globals
 
 
 @dataclass(frozen=True)
@@ -107,20 +108,17 @@ class SlidingWindowAttention(InPieces):
         layout = ctx.layout
         marked: Globals = ctx.once("globals", lambda: Globals.of(ctx))
         query, key, value = (self._heads(part) for part in linears((self.query, self.key, self.value), x))
+        rows = None if marked.place is None else self._global(x, marked, ctx)
         if self._in_few_calls(query, key, marked, ctx):
-            mixed = self._packed(query, key, value, marked, ctx)
+            mixed = self._packed(query, key, value, rows, marked, ctx)
         else:
             mixed = self._local(query, key, value, marked, ctx)
-        if layout.mask is not None and not layout.packed:
-            mixed = mixed * layout.mask[..., None]  # as published
-        if marked.place is not None:
-            flat = x if layout.packed else x.flatten(0, 1)
-            rows = self._global(flat, marked.place, marked.real, ctx)
-            if torch.compiler.is_exporting():
+            if layout.mask is not None and not layout.packed:
+                mixed = mixed * layout.mask[..., None]  # as published
+            if rows is not None and torch.compiler.is_exporting():
                 mixed = rows.where(marked.real[..., None], mixed)
-            else:
+            elif rows is not None:
                 whole = mixed if layout.packed else mixed.flatten(0, 1)
-                rows = rows.flatten(0, 1) if marked.all_real else rows[marked.real]
                 mixed = whole.index_copy(0, marked.tokens, rows).view_as(mixed)
         return self.out(mixed)
 
@@ -134,14 +132,16 @@ class SlidingWindowAttention(InPieces):
         plain = plain and (has_kernel or narrow(self.config.reach + 1))
         return plain and self.attn_implementation == SDPA and (ctx.layout.packed or ctx.layout.mask is None)
 
-    def _packed(self, query: Tensor, key: Tensor, value: Tensor, marked: Globals, ctx: Context) -> Tensor:
-        """(..., heads, head_size) each -> (..., hidden)."""
+    def _packed(
+        self, query: Tensor, key: Tensor, value: Tensor, rows: Tensor | None, marked: Globals, ctx: Context
+    ) -> Tensor:
+        """(..., heads, head_size) each, and what global tokens see (globals of all texts, hidden) -> (..., hidden)."""
         layout = ctx.layout
         lengths = layout.lengths if layout.packed else (layout.length,) * layout.batch
         dropout = self.config.dropout if self.training else 0.0
         q, k, v = (x if layout.packed else x.flatten(0, 1) for x in (query, key, value))
         how: dict[str, Any] = {"window": self.config.reach + 1, "dropout": dropout, "scale": self.scale}
-        how["shared"] = marked.places
+        how |= {"shared": marked.places, "own": None if rows is None else self._heads(rows)}
         return packed_attention(q, k, v, lengths, lengths, **how).flatten(1).view(*query.shape[:-2], -1)
 
     def _local(self, query: Tensor, key: Tensor, value: Tensor, marked: Globals, ctx: Context) -> Tensor:
@@ -209,19 +209,46 @@ class SlidingWindowAttention(InPieces):
         weights = (scores * self.scale).masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(-1)
         return weights if head_mask is None else weights * head_mask[:, None, None]
 
-    def _global(self, x: Tensor, place: Tensor, real: Tensor, ctx: Context) -> Tensor:
-        """States (tokens, hidden) -> what global tokens see (batch, globals, hidden); see `Globals`."""
+    def _global(self, x: Tensor, marked: Globals, ctx: Context) -> Tensor:
+        """States -> what global tokens see (globals of all texts, hidden), if exported (batch, globals, hidden)."""
+        assert marked.place is not None
+        x = x if ctx.layout.packed else x.flatten(0, 1)
+        spelled_out = ctx.attentions is not None or ctx.head_mask is not None
+        few = (
+            not torch.compiler.is_exporting()
+            and marked.place.shape[1] * self.config.num_heads <= self.config.hidden_size
+        )
+        if few and not spelled_out and self._has_kernel(x, ctx):
+            return self._by_kernel(x, marked, ctx)
+        rows = self._by_place(x, marked.place, marked.real, few and not spelled_out, ctx)
+        if torch.compiler.is_exporting():
+            return rows
+        return rows.flatten(0, 1) if marked.all_real else rows[marked.real]
+
+    def _has_kernel(self, x: Tensor, ctx: Context) -> bool:
+        plain = self.query_global.is_bare() and (ctx.layout.packed or ctx.layout.mask is None)
+        return plain and native_globals.serves(x)
+
+    def _by_kernel(self, x: Tensor, marked: Globals, ctx: Context) -> Tensor:
+        """States (tokens, hidden) -> (globals of all texts, hidden)."""
+        assert marked.places is not None
+        layout, dropout = ctx.layout, self.config.dropout if self.training else 0.0
+        layers = ((part.whole_weight, part.bias) for part in (self.query_global, self.key_global, self.value_global))
+        lengths, counts = layout.lengths if layout.packed else (layout.length,) * layout.batch, map(len, marked.places)
+        how: dict[str, Any] = {"heads": self.config.num_heads, "dropout": dropout, "scale": self.scale}
+        return native_globals.global_tokens(x, marked.tokens, tuple(counts), lengths, *layers, **how)
+
+    def _by_place(self, x: Tensor, place: Tensor, real: Tensor, folded: bool, ctx: Context) -> Tensor:
+        """States (tokens, hidden) -> (batch, globals, hidden); see `Globals`."""
         query = self._heads(self.query_global(x.index_select(0, place.flatten())))
         dropout = self.config.dropout if self.training else 0.0
-        spelled_out = ctx.attentions is not None or ctx.head_mask is not None
-        few = not torch.compiler.is_exporting() and place.shape[1] * self.config.num_heads <= self.config.hidden_size
-        if few and not spelled_out:
+        if folded:
             return self._folded(query, x, dropout, ctx).view(*place.shape, -1)
         rectangle, mask = self._rectangle(x, ctx)
         query = query.unflatten(0, place.shape).transpose(1, 2)
         key = self._heads(self.key_global(rectangle)).transpose(1, 2)
         value = self._heads(self.value_global(rectangle)).transpose(1, 2)
-        if not spelled_out:
+        if ctx.attentions is None and ctx.head_mask is None:
             mixed = F.scaled_dot_product_attention(query, key, value, mask, dropout, scale=self.scale)
         else:
             scores = query @ key.transpose(-1, -2)
