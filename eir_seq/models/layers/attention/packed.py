@@ -107,8 +107,8 @@ def packed_attention(
     for group, hidden, q, k, v in zip(plan.groups, masks, *rectangles, strict=True):
         mask = None if hidden is None else in_dtype(hidden, query.dtype)
         if bias is not None:
-            own = bias.dense(*group.shape[1:]).to(query.dtype)
-            mask = own if mask is None else mask + own
+            added = bias.dense(*group.shape[1:]).to(query.dtype)
+            mask = added if mask is None else mask + added
         mixed.append(kernel(q, k, v, mask, dropout, scale, causal=group.causal))
     seen = plan.joined(mixed)
     return seen if own is None or places is None else seen.index_copy(0, places, own)
