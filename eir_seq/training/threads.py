@@ -25,7 +25,7 @@ from eir_seq.training.network import Network
 from eir_seq.training.objective import batch_loss
 from eir_seq.training.rehearsal import unchanged
 
-WORK = 7e8
+WORK = 1.5e8
 """Floating-point operations of a forward pass per thread: with twice as many, a second one begins to pay."""
 LARGE = 2**23
 """Parameters from which a network gets all threads without a look at its operations."""
