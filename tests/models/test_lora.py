@@ -55,8 +55,8 @@ def test_every_architecture_learns_by_adapters_alone(model_type: str) -> None:
     kept = {name: x.clone() for name, x in model.named_parameters()}
     add_lora(model, rank=2)
     assert trained(model) == {name for name, _ in model.named_parameters() if is_adapter(name)}
-    with torch.no_grad():  # sums over memory laid out otherwise may round otherwise
-        assert difference(model(**given).last_hidden_state, before) < 1e-6
+    with torch.no_grad():  # memory laid out otherwise, and layers that no kernel joins, may round otherwise
+        assert difference(model(**given).last_hidden_state, before) < 1e-6 * max(1.0, float(before.abs().max()))
     taught_b = [x for name, x in model.named_parameters() if name.endswith(".lora.b")]
     with torch.no_grad():
         for index, b in enumerate(taught_b):
