@@ -18,15 +18,15 @@ from torch.utils.flop_counter import flop_registry
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.data.batching import batch_costs
 from eir_seq.data.module import DataModule
-from eir_seq.native.library import without
+from eir_seq.native.library import available, without
 from eir_seq.outputs.base import FittedOutput
 from eir_seq.training.evaluation import evaluation_mode
 from eir_seq.training.network import Network
 from eir_seq.training.objective import batch_loss
 from eir_seq.training.rehearsal import unchanged
 
-WORK = 1.5e8
-"""Floating-point operations of a forward pass per thread: with twice as many, a second one begins to pay."""
+WORK, WORK_OF_KERNELS = 7e8, 1.5e8
+"""Floating-point operations of a forward pass per thread, with torch's operations and with native kernels."""
 LARGE = 2**23
 """Parameters from which a network gets all threads without a look at its operations."""
 BATCHES, ROWS = 1000, 4
@@ -49,7 +49,8 @@ def threads_for(
     before = torch.get_num_threads()
     given = config.trainer.threads is not None or "OMP_NUM_THREADS" in os.environ or data.world_size > 1
     if not given and before > 1 and device.type == "cpu" and sum(p.numel() for p in network.parameters()) < LARGE:
-        torch.set_num_threads(max(1, min(before, int(operations(network, outputs, data) / WORK))))
+        work = WORK_OF_KERNELS if available() else WORK
+        torch.set_num_threads(max(1, min(before, int(operations(network, outputs, data) / work))))
     try:
         yield torch.get_num_threads()
     finally:
