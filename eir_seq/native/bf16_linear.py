@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from eir_seq.native import library
+from eir_seq.native.linear import derivatives
 
 LEAST_ROWS = 32
 """For fewer ones packing the weights takes longer than the products."""
@@ -85,7 +86,7 @@ class _Linear(torch.autograd.Function):
         x_wanted, _, *wanted = ctx.needs_input_grad
         weights_wanted, biases_wanted = wanted[: len(weights)], wanted[len(weights) :]
         if torch.is_grad_enabled():  # a graph of the gradients is wanted
-            found = _derivatives(gradients, x, weights, x_wanted, weights_wanted, biases_wanted)
+            found = derivatives(gradients, x, weights, x_wanted, weights_wanted, biases_wanted)
         else:
             found = library.operations().bf16_linear_backward(
                 [None if gradient is None else gradient.contiguous() for gradient in gradients],
@@ -97,25 +98,3 @@ class _Linear(torch.autograd.Function):
             for one, dtype in zip([found[0], *found[1], *found[2]], dtypes, strict=True)
         )
         return grad, None, *others
-
-
-def _derivatives(
-    gradients: Sequence[Tensor | None],
-    x: Tensor,
-    weights: Sequence[Tensor],
-    x_wanted: bool,
-    weights_wanted: Sequence[bool],
-    biases_wanted: Sequence[bool],
-) -> tuple[Tensor | None, list[Tensor | None], list[Tensor | None]]:
-    """The same gradients in torch's operations."""
-    grad: Tensor | None = None
-    weight_grads: list[Tensor | None] = []
-    bias_grads: list[Tensor | None] = []
-    for gradient, weight, *wanted in zip(gradients, weights, weights_wanted, biases_wanted, strict=True):
-        flat = None if gradient is None else gradient.flatten(0, -2)
-        if gradient is not None and x_wanted:
-            own = gradient @ weight.to(torch.bfloat16)
-            grad = own if grad is None else grad + own
-        weight_grads.append(flat.t() @ x.flatten(0, -2) if flat is not None and wanted[0] else None)
-        bias_grads.append(flat.sum(0) if flat is not None and wanted[1] else None)
-    return grad, weight_grads, bias_grads

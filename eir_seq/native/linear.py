@@ -57,7 +57,8 @@ class _Linear(torch.autograd.Function):
         x_wanted, _, *wanted = ctx.needs_input_grad
         weights_wanted, biases_wanted = wanted[: len(weights)], wanted[len(weights) :]
         if torch.is_grad_enabled():  # a graph of the gradients is wanted
-            return _derivatives(gradients, x, weights, x_wanted, weights_wanted, biases_wanted)
+            found = derivatives(gradients, x, weights, x_wanted, weights_wanted, biases_wanted)
+            return found[0], None, *found[1], *found[2]
         above = [None if gradient is None else gradient.contiguous() for gradient in gradients]
         grad, weight_grads, bias_grads = library.operations().linear_backward(
             above, x, weights, x_wanted, weights_wanted, biases_wanted
@@ -65,23 +66,23 @@ class _Linear(torch.autograd.Function):
         return grad, None, *weight_grads, *bias_grads
 
 
-def _derivatives(
+def derivatives(
     gradients: Sequence[Tensor | None],
     x: Tensor,
     weights: Sequence[Tensor],
     x_wanted: bool,
     weights_wanted: Sequence[bool],
     biases_wanted: Sequence[bool],
-) -> tuple[Tensor | None, ...]:
-    """The same gradients in torch's operations."""
+) -> tuple[Tensor | None, list[Tensor | None], list[Tensor | None]]:
+    """Gradients of the states, of the weights and of the biases in torch's operations, in the states' dtype."""
     grad: Tensor | None = None
     weight_grads: list[Tensor | None] = []
     bias_grads: list[Tensor | None] = []
     for gradient, weight, *wanted in zip(gradients, weights, weights_wanted, biases_wanted, strict=True):
         flat = None if gradient is None else gradient.flatten(0, -2)
         if gradient is not None and x_wanted:
-            own = F.linear(gradient, weight.t())
+            own = gradient @ weight.to(gradient.dtype)
             grad = own if grad is None else grad + own
         weight_grads.append(flat.t() @ x.flatten(0, -2) if flat is not None and wanted[0] else None)
         bias_grads.append(flat.sum(0) if flat is not None and wanted[1] else None)
-    return grad, None, *weight_grads, *bias_grads
+    return grad, weight_grads, bias_grads

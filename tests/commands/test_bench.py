@@ -19,6 +19,7 @@ from eir_seq.commands.bench.subjects import Size, Texts, options_of
 from eir_seq.errors import RunFailed, UserError
 from eir_seq.models import list_models
 from eir_seq.models.layers import kernels
+from eir_seq.models.layers.linear import linear
 from eir_seq.models.option_checks import check_options
 from eir_seq.native import library
 
@@ -197,6 +198,9 @@ def test_operations_of_products() -> None:
         assert models.flops(model, [12, 12], setting) == 2 * (products + pooler)
     if library.available():
         assert models.flops(model, [12, 12], setting) == 2 * (products + pooler)
+        rows = torch.ones(40, 6)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert flops_of(lambda: linear(rows, layer.weight)) == 2 * 40 * 6 * 4
 
 
 def test_operations_of_native_attention() -> None:
@@ -205,6 +209,7 @@ def test_operations_of_native_attention() -> None:
     assert everything == 4 * 2 * 8 * (16 + 25)
     near = _native_attention(*shapes, (4, 5), (4, 5), [], None, 0, (2, 1), 1, 1, 1.0, 0.0, 0)
     assert near == 4 * 2 * 8 * ((3 * 4 - 2) + 4 + (3 * 5 - 2) + 5)
+    assert _native_attention(*shapes[:2], None, (4, 5), (4, 5), [], None, 0, None, -1, 0, 1.0, 0.0, 0) == everything
     causal = _native_attention(*shapes, (4, 5), (4, 5), [], None, 0, None, 1, 0, 1.0, 0.0, 0)
     assert causal == 4 * 2 * 8 * (2 * 4 - 1 + 2 * 5 - 1)
 

@@ -16,6 +16,7 @@ from eir_seq.models.layers.layout import Layout
 from eir_seq.models.layers.positions.relative import DistanceBias
 from eir_seq.native import global_tokens, library, reference
 from eir_seq.native.attention import attention
+from tests.native.threads import assert_alike_with_all_numbers_of_threads
 
 LENGTHS, OTHERS = (0, 1, 15, 16, 17, 63, 64, 65, 3, 193, 250), (2, 300, 1, 7, 190, 16, 33, 0, 5, 49, 48)
 ROUNDING = {torch.float32: 1e-5, torch.bfloat16: 4e-2}
@@ -105,18 +106,11 @@ def test_other_texts_and_bfloat16(dtype: torch.dtype, extra: str) -> None:
 
 @pytest.mark.usefixtures("kernels")
 def test_results_do_not_depend_on_threads_and_repeat() -> None:
-    before = torch.get_num_threads()
-    results = []
-    try:
-        for threads in (1, 2, 1):
-            torch.set_num_threads(threads)
-            results.append(both(extra="distances", dropout=0.2, size=32)[0])
-            results.append(both(extra="shared", before=30, after=30)[0])
-    finally:
-        torch.set_num_threads(before)
-    for later in (2, 4):
-        assert all(torch.equal(x, y) for x, y in zip(results[0], results[later], strict=True))
-        assert all(torch.equal(x, y) for x, y in zip(results[1], results[later + 1], strict=True))
+    def compute() -> list[Tensor]:
+        wide = both(extra="shared", before=30, after=30)[0]
+        return [*both(extra="distances", dropout=0.2, size=32)[0], *wide, *both(extra="shared", before=4, after=4)[0]]
+
+    assert_alike_with_all_numbers_of_threads(compute)
 
 
 @pytest.mark.usefixtures("kernels")

@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from eir_seq.models.layers.linear import Linear, linear, linears
 from eir_seq.native import bf16_linear, library
+from tests.native.threads import assert_alike_with_all_numbers_of_threads
 
 pytestmark = pytest.mark.usefixtures("amx")
 HALF = torch.bfloat16
@@ -119,18 +120,14 @@ def test_gradients_of_gradients() -> None:
 
 
 def test_results_do_not_depend_on_threads() -> None:
-    modules, x, before = layers(64), torch.randn(2000, 64).requires_grad_(), torch.get_num_threads()
-    results = []
-    try:
-        for threads in (1, 2, 3):
-            torch.set_num_threads(threads)
-            with autocast():
-                found = linears(modules, x)
-            results.append([*found, *torch.autograd.grad(found, leaves(modules, x), [y.detach() for y in found])])
-    finally:
-        torch.set_num_threads(before)
-    for other in results[1:]:
-        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+    modules, x = layers(64), torch.randn(2000, 64).requires_grad_()
+
+    def compute() -> list[Tensor]:
+        with autocast():
+            found = linears(modules, x)
+        return [*found, *torch.autograd.grad(found, leaves(modules, x), [y.detach() for y in found])]
+
+    assert_alike_with_all_numbers_of_threads(compute)
 
 
 def test_rows_do_not_touch_each_other() -> None:

@@ -12,6 +12,7 @@ from eir_seq.models.families.prophetnet.architecture import LastRowPositions
 from eir_seq.models.layers import embeddings as facade
 from eir_seq.models.layers.embeddings import Embeddings
 from eir_seq.models.layers.positions.absolute import LearnedPositions
+from tests.native.threads import assert_alike_with_all_numbers_of_threads
 
 pytestmark = pytest.mark.usefixtures("kernels")
 IDS = torch.tensor([[0, 3, 3, 1, 8], [2, 0, 7, 7, 7]])
@@ -54,16 +55,12 @@ def test_equal_to_plain_lookups(plan: dict[str, Any], segments: Tensor | None) -
 def test_many_tokens_with_any_number_of_threads() -> None:
     embeddings, ids = module(**PLANS[0]), torch.randint(9, (2, 5))
     big = ids.repeat(200, 1)
-    found = []
-    before = torch.get_num_threads()
-    try:
-        for threads in (1, 3):
-            torch.set_num_threads(threads)
-            x = embeddings(big, None, POSITIONS[:1].expand(400, -1), None, {})
-            found.append((x, *torch.autograd.grad(x.square().sum(), list(embeddings.parameters()))))
-    finally:
-        torch.set_num_threads(before)
-    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+    def compute() -> list[Tensor]:
+        x = embeddings(big, None, POSITIONS[:1].expand(400, -1), None, {})
+        return [x, *torch.autograd.grad(x.square().sum(), list(embeddings.parameters()))]
+
+    assert_alike_with_all_numbers_of_threads(compute)
 
 
 def test_frozen_tables_and_gradients_of_gradients() -> None:

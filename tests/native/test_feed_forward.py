@@ -13,6 +13,7 @@ from eir_seq.models.layers.kernels import NEVER
 from eir_seq.models.layers.lora import Lora
 from eir_seq.native import feed_forward, library
 from tests.native.test_norms import close, kept
+from tests.native.threads import assert_alike_with_all_numbers_of_threads
 
 pytestmark = pytest.mark.usefixtures("kernels")
 WIDTH, INNER = 20, 48
@@ -113,18 +114,14 @@ def test_derivatives_of_derivatives(gated: bool) -> None:
 
 @pytest.mark.parametrize("rows", [31, 500, 2100])
 def test_results_do_not_depend_on_threads(rows: int) -> None:
-    mlp, x, before = block(gated=True, rate=0.1), torch.randn(rows, WIDTH).requires_grad_(), torch.get_num_threads()
-    results = []
-    try:
-        for threads in (1, 2, 3):
-            torch.set_num_threads(threads)
-            torch.manual_seed(1)
-            y = mlp(x)
-            results.append([y, *torch.autograd.grad(y, [x, *mlp.parameters()], y.detach())])
-    finally:
-        torch.set_num_threads(before)
-    for other in results[1:]:
-        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+    mlp, x = block(gated=True, rate=0.1), torch.randn(rows, WIDTH).requires_grad_()
+
+    def compute() -> list[Tensor]:
+        torch.manual_seed(1)
+        y = mlp(x)
+        return [y, *torch.autograd.grad(y, [x, *mlp.parameters()], y.detach())]
+
+    assert_alike_with_all_numbers_of_threads(compute)
 
 
 def test_nothing_hides_a_nan() -> None:

@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from eir_seq.models.layers import kernels as choice
 from eir_seq.models.layers.linear import Linear, linears
 from eir_seq.models.layers.lora import Lora
+from tests.native.threads import assert_alike_with_all_numbers_of_threads
 
 pytestmark = pytest.mark.usefixtures("kernels")
 IN = 24
@@ -70,17 +71,13 @@ def test_gradients_of_gradients() -> None:
 
 
 def test_results_do_not_depend_on_threads() -> None:
-    modules, x, before = layers(), torch.randn(1000, IN).requires_grad_(), torch.get_num_threads()
-    results = []
-    try:
-        for threads in (1, 2, 3):
-            torch.set_num_threads(threads)
-            found = linears(modules, x)
-            results.append([*found, *torch.autograd.grad(found, leaves(modules, x), [y.detach() for y in found])])
-    finally:
-        torch.set_num_threads(before)
-    for other in results[1:]:
-        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+    modules, x = layers(), torch.randn(1000, IN).requires_grad_()
+
+    def compute() -> list[Tensor]:
+        found = linears(modules, x)
+        return [*found, *torch.autograd.grad(found, leaves(modules, x), [y.detach() for y in found])]
+
+    assert_alike_with_all_numbers_of_threads(compute)
 
 
 def test_others_are_called_one_by_one() -> None:

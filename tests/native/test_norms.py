@@ -17,6 +17,7 @@ from eir_seq.models.layers.norms.rms_norm import CenteredRMSNorm, RMSNorm
 from eir_seq.models.layers.residual_sum import HasTerms, residual_norm, residual_sum
 from eir_seq.native import activations, library, norms, reference
 from eir_seq.native.norms import plain_norm
+from tests.native.threads import assert_alike_with_all_numbers_of_threads
 
 pytestmark = pytest.mark.usefixtures("kernels")
 NORMS: list[Callable[[int], HasTerms]] = [
@@ -202,20 +203,16 @@ def test_nothing_hides_a_nan() -> None:
 
 def test_results_do_not_depend_on_threads() -> None:
     torch.manual_seed(0)
-    before = torch.get_num_threads()
     x, update, bias, module = draw(3000, 64), draw(3000, 64), draw(64), LayerNorm.Config().build(64)
-    results = []
-    try:
-        for threads in (1, 2):
-            torch.set_num_threads(threads)
-            torch.manual_seed(1)
-            total, normed = residual_norm(x, update, nn.Dropout(0.1), module)
-            inner = activations.activated(normed, "gelu", total, 0.1, bias)
-            grads = torch.autograd.grad(inner.sum(), [x, update, bias, *module.parameters()])
-            results.append([total, normed, inner, *grads])
-    finally:
-        torch.set_num_threads(before)
-    assert all(torch.equal(one, two) for one, two in zip(*results, strict=True))
+
+    def compute() -> list[Tensor]:
+        torch.manual_seed(1)
+        total, normed = residual_norm(x, update, nn.Dropout(0.1), module)
+        inner = activations.activated(normed, "gelu", total, 0.1, bias)
+        grads = torch.autograd.grad(inner.sum(), [x, update, bias, *module.parameters()])
+        return [total, normed, inner, *grads]
+
+    assert_alike_with_all_numbers_of_threads(compute)
 
 
 @pytest.mark.parametrize("centered", [True, False])

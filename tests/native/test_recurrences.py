@@ -12,6 +12,7 @@ from eir_seq.models import create_model
 from eir_seq.models.families.mamba.selective_scan import selective_scan
 from eir_seq.models.families.rwkv.wkv import wkv
 from eir_seq.native import library, recurrences
+from tests.native.threads import assert_alike_with_all_numbers_of_threads
 
 pytestmark = pytest.mark.usefixtures("kernels")
 
@@ -49,15 +50,11 @@ def test_equals_the_plain_operations_with_any_number_of_threads(kind: str, width
     torch.manual_seed(width)
     function, given = kinds(width, length)[kind]
     assert recurrences.serves(*flat(given))
-    found, threads = flat(function(*given)), torch.get_num_threads()
+    found = flat(function(*given))
     exact = flat(function(*doubled(given)))  # type: ignore[misc]
     for one, two in zip(found, exact, strict=True):
         torch.testing.assert_close(one.double(), two, rtol=2e-5, atol=2e-5)
-    torch.set_num_threads(3)
-    try:
-        assert all(torch.equal(one, two) for one, two in zip(found, flat(function(*given)), strict=True))
-    finally:
-        torch.set_num_threads(threads)
+    assert_alike_with_all_numbers_of_threads(lambda: flat(function(*given)))
 
 
 @pytest.mark.parametrize("name", ["rwkv", "mamba"])

@@ -45,12 +45,17 @@ def test_small_steps_get_one_thread_and_large_ones_all(tmp_path: Path, monkeypat
     assert all(torch.equal(x, weights[name]) for name, x in parts.network.state_dict().items())
     assert parts.network.training
     assert count > 0
+    monkeypatch.setattr(threads, "available", lambda: False)
     assert used(parts, config) == 1
     monkeypatch.setattr(threads, "WORK", count / 1.9)
     assert used(parts, config) == 1
     monkeypatch.setattr(threads, "WORK", count / 9)
     assert used(parts, config) == 2
-    monkeypatch.setattr(threads, "WORK", 10 * count)
+    monkeypatch.setattr(threads, "available", lambda: True)
+    assert used(parts, config) == 1
+    monkeypatch.setattr(threads, "WORK_OF_KERNELS", count / 9)
+    assert used(parts, config) == 2
+    monkeypatch.setattr(threads, "WORK_OF_KERNELS", 10 * count)
     given = config.model_copy(update={"trainer": config.trainer.model_copy(update={"threads": 2})})
     assert used(parts, given) == 2
     monkeypatch.setenv("OMP_NUM_THREADS", "2")

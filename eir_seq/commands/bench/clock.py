@@ -113,7 +113,10 @@ def _grouped(x: Any, weight: Any, *_: Any, **__: Any) -> int:
 
 
 def _native_attention(query: Any, key: Any, value: Any, *problem: Any, **__: Any) -> int:
-    """Of all pairs, as torch counts them also where attention is causal; in a window of those that it holds."""
+    """Of all pairs, as torch counts them also where attention is causal; in a window of those that it holds.
+
+    Without values these are the keys.
+    """
     query_lengths, key_lengths, _, _, _, shared, before, after, *_ = problem
     pairs = 0
     for queries, keys in zip(query_lengths, key_lengths, strict=True):
@@ -123,10 +126,10 @@ def _native_attention(query: Any, key: Any, value: Any, *problem: Any, **__: Any
         places = range(keys - queries, keys)
         pairs += sum(min(keys, place + after + 1) - max(0, place - before) for place in places)
         pairs += 0 if shared is None else queries * shared[1]
-    return int(2 * query[1] * pairs * (key[2] + value[2]))
+    return int(2 * query[1] * pairs * (key[2] + (key if value is None else value)[2]))
 
 
-def _native_feed_forward(x: Any, weights: Any, *_: Any, **__: Any) -> int:
+def _native_layers(x: Any, weights: Any, *_: Any, **__: Any) -> int:
     return sum(_linear((*x[:-1], weight[1]), weight) for weight in weights)
 
 
@@ -145,7 +148,8 @@ def _formulas() -> dict[Any, Callable[..., int]]:
     return {
         **_FORMULAS,
         operations.attention_forward: _native_attention,
-        operations.feed_forward_forward: _native_feed_forward,
+        operations.feed_forward_forward: _native_layers,
+        operations.bf16_linear_forward: _native_layers,
     }
 
 

@@ -51,7 +51,7 @@ class Replayed:
             try:
                 self._captured[shape] = self._capture(x, given, ctx)
             except RuntimeError as error:
-                log.warning("steps of generation are not replayed: %s", str(error).splitlines()[0])
+                log.warning("steps of generation are not replayed: %s", str(error).partition("\n")[0])
                 self._refused = True
                 return self._step(x, ctx)
         return self._captured[shape].replay(x, given)
